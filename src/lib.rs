@@ -1,0 +1,4 @@
+//! informerd: one watch per Kubernetes resource kind, shared by everybody.
+
+pub mod object;
+pub mod proto;
