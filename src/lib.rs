@@ -2,3 +2,4 @@
 
 pub mod object;
 pub mod proto;
+pub mod upstream;
