@@ -1,5 +1,6 @@
 //! informerd: one watch per Kubernetes resource kind, shared by everybody.
 
+pub mod discovery;
 pub mod object;
 pub mod proto;
 pub mod upstream;
