@@ -1,3 +1,5 @@
+//! What people write, rightly and wrongly, and what they are told.
+
 use std::path::Path as FilePath;
 
 use proptest::prelude::*;
