@@ -18,6 +18,8 @@ pub mod fold;
 pub mod journal;
 pub mod kind;
 pub mod shard;
+#[cfg(test)]
+mod simulation;
 pub mod state;
 pub mod wake;
 pub mod writer;
