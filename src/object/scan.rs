@@ -13,7 +13,7 @@ use super::rules::{Fate, Node};
 
 /// Why a text is not JSON. Positions are in bytes, from 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ScanError {
+pub(super) enum ScanError {
     /// The text ends inside a value.
     #[error("the JSON ends too early, at byte {0}")]
     End(usize),
