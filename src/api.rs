@@ -169,7 +169,9 @@ fn now() -> Instant {
 
 /// Who calls, from what the transport and the metadata say.
 fn caller(extensions: &http::Extensions, user_agent: Option<&str>) -> Caller {
-    let peer = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    let peer = extensions
+        .get::<TcpConnectInfo>()
+        .and_then(TcpConnectInfo::remote_addr);
     Caller {
         peer: peer.map(|peer: SocketAddr| peer),
         user_agent: user_agent.unwrap_or_default().chars().take(256).collect(),

@@ -28,12 +28,18 @@ pub struct Ask {
 
 /// The request of a call that answers with ready bytes, and so is not read by generated code.
 pub async fn read(request: http::Request<Body>) -> Result<WatchObjectsRequest, Status> {
-    if let Some(encoding) = request.headers().get("grpc-encoding").filter(|encoding| *encoding != "identity") {
-        let problem = format!("grpc-encoding {encoding:?} is not accepted here; send it uncompressed");
+    if let Some(encoding) = request
+        .headers()
+        .get("grpc-encoding")
+        .filter(|encoding| *encoding != "identity")
+    {
+        let problem =
+            format!("grpc-encoding {encoding:?} is not accepted here; send it uncompressed");
         return Err(Status::unimplemented(problem));
     }
     let decoder = ProstDecoder::<WatchObjectsRequest>::default();
-    let mut messages = Streaming::new_request(decoder, request.into_body(), None, Some(MAX_REQUEST));
+    let mut messages =
+        Streaming::new_request(decoder, request.into_body(), None, Some(MAX_REQUEST));
     let missing = || Status::invalid_argument("the call has no request message");
     messages.message().await?.ok_or_else(missing)
 }
@@ -42,7 +48,10 @@ impl Ask {
     /// Refuses what is out of range, and what is not built yet.
     pub fn new(request: &WatchObjectsRequest) -> Result<Self, Error> {
         built("delivery", request.delivery, |value: proto::Delivery| {
-            matches!(value, proto::Delivery::Unspecified | proto::Delivery::Latest)
+            matches!(
+                value,
+                proto::Delivery::Unspecified | proto::Delivery::Latest
+            )
         })?;
         built("changes", request.changes, |value: proto::Changes| {
             matches!(value, proto::Changes::Unspecified | proto::Changes::All)
@@ -50,26 +59,34 @@ impl Ask {
         built("on_revoke", request.on_revoke, |value: proto::OnRevoke| {
             matches!(value, proto::OnRevoke::Unspecified | proto::OnRevoke::End)
         })?;
-        let on_gap = known("on_gap", request.on_gap)?;
-        if let Some(interval) = duration("min_interval", request.min_interval)? {
-            if !interval.is_zero() {
-                let value = format!("{interval:?}");
-                return Err(Error::NotBuilt {
-                    field: "min_interval",
-                    value,
-                });
-            }
+        let on_gap: proto::OnGap = known("on_gap", request.on_gap)?;
+        let min_interval = duration("min_interval", request.min_interval)?;
+        if let Some(interval) = min_interval.filter(|interval| !interval.is_zero()) {
+            return Err(Error::NotBuilt {
+                field: "min_interval",
+                value: format!("{interval:?}"),
+            });
         }
         let bookmark_interval = duration("bookmark_interval", request.bookmark_interval)?;
-        if let Some(interval) = bookmark_interval.filter(|interval| !BOOKMARK_RANGE.contains(interval)) {
-            let problem = format!("{interval:?} is not between {:?} and {:?}", BOOKMARK_RANGE.start(), BOOKMARK_RANGE.end());
+        if let Some(interval) =
+            bookmark_interval.filter(|interval| !BOOKMARK_RANGE.contains(interval))
+        {
+            let problem = format!(
+                "{interval:?} is not between {:?} and {:?}",
+                BOOKMARK_RANGE.start(),
+                BOOKMARK_RANGE.end()
+            );
             return Err(Error::invalid("bookmark_interval", problem));
         }
         let max_batch = match request.max_batch_bytes as usize {
             0 => BATCH,
             bytes if BATCH_RANGE.contains(&bytes) => bytes,
             bytes => {
-                let problem = format!("{bytes} is not between {} and {}", BATCH_RANGE.start(), BATCH_RANGE.end());
+                let problem = format!(
+                    "{bytes} is not between {} and {}",
+                    BATCH_RANGE.start(),
+                    BATCH_RANGE.end()
+                );
                 return Err(Error::invalid("max_batch_bytes", problem));
             }
         };
@@ -83,7 +100,8 @@ impl Ask {
 }
 
 fn known<E: TryFrom<i32>>(field: &'static str, value: i32) -> Result<E, Error> {
-    E::try_from(value).map_err(|_| Error::invalid(field, format!("{value} is not a value that is known here")))
+    E::try_from(value)
+        .map_err(|_| Error::invalid(field, format!("{value} is not a value that is known here")))
 }
 
 fn built<E: TryFrom<i32> + std::fmt::Debug + Copy>(
@@ -101,9 +119,16 @@ fn built<E: TryFrom<i32> + std::fmt::Debug + Copy>(
     })
 }
 
-fn duration(field: &'static str, value: Option<prost_types::Duration>) -> Result<Option<Duration>, Error> {
+fn duration(
+    field: &'static str,
+    value: Option<prost_types::Duration>,
+) -> Result<Option<Duration>, Error> {
     value
-        .map(|value| value.try_into().map_err(|_| Error::invalid(field, "a negative duration")))
+        .map(|value| {
+            value
+                .try_into()
+                .map_err(|_| Error::invalid(field, "a negative duration"))
+        })
         .transpose()
 }
 
@@ -122,14 +147,20 @@ mod tests {
             delivery: proto::Delivery::Every.into(),
             ..request()
         };
-        assert_eq!(refused(every), "delivery: Every is not built yet; leave it unset");
+        assert_eq!(
+            refused(every),
+            "delivery: Every is not built yet; leave it unset"
+        );
         let visible = WatchObjectsRequest {
             changes: proto::Changes::Visible.into(),
             ..request()
         };
         assert!(refused(visible).starts_with("changes: Visible"));
         let interval = WatchObjectsRequest {
-            min_interval: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+            min_interval: Some(prost_types::Duration {
+                seconds: 1,
+                nanos: 0,
+            }),
             ..request()
         };
         assert!(refused(interval).starts_with("min_interval: 1s"));
@@ -141,7 +172,10 @@ mod tests {
             max_batch_bytes: 10,
             ..Default::default()
         };
-        assert_eq!(refused(batch), "max_batch_bytes: 10 is not between 1024 and 4194304");
+        assert_eq!(
+            refused(batch),
+            "max_batch_bytes: 10 is not between 1024 and 4194304"
+        );
         for (seconds, nanos) in [(0, 5), (301, 0), (-1, 0)] {
             let bookmarks = WatchObjectsRequest {
                 bookmark_interval: Some(prost_types::Duration { seconds, nanos }),
@@ -153,6 +187,9 @@ mod tests {
             on_gap: 77,
             ..Default::default()
         };
-        assert_eq!(refused(unknown), "on_gap: 77 is not a value that is known here");
+        assert_eq!(
+            refused(unknown),
+            "on_gap: 77 is not a value that is known here"
+        );
     }
 }

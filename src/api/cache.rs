@@ -26,7 +26,7 @@ use super::{
     wait, watch,
 };
 use crate::{
-    cache::{Cursor, Position, ResetReason, Shard, State, Step, Use},
+    cache::{Cursor, Position, Shard, Step, Use},
     object::Object,
     proto,
 };
@@ -61,7 +61,13 @@ impl Service<http::Request<Body>> for CacheService {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let api = self.0.clone();
         Box::pin(async move {
-            let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+            let method = request
+                .uri()
+                .path()
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .to_owned();
             let started = std::time::Instant::now();
             let response = match method.as_str() {
                 "GetObject" => {
@@ -74,7 +80,8 @@ impl Service<http::Request<Body>> for CacheService {
                 }
                 "WatchObjects" => watch::respond(api, request).await,
                 _ => {
-                    let status = Status::unimplemented(format!("CacheService has no method {method:?}"));
+                    let status =
+                        Status::unimplemented(format!("CacheService has no method {method:?}"));
                     return Ok(status.into_http());
                 }
             };
@@ -100,7 +107,10 @@ fn observe(method: &str, started: std::time::Instant, response: &http::Response<
         .get("grpc-status")
         .and_then(|code| code.to_str().ok())
         .unwrap_or("0");
-    let labels = [("grpc_method", method.to_owned()), ("grpc_code", code.to_owned())];
+    let labels = [
+        ("grpc_method", method.to_owned()),
+        ("grpc_code", code.to_owned()),
+    ];
     metrics::counter!("grpc_server_started_total", &labels[..1]).increment(1);
     metrics::counter!("grpc_server_handled_total", &labels).increment(1);
     metrics::histogram!("grpc_server_opening_seconds", &labels[..1]).record(started.elapsed());
@@ -143,7 +153,14 @@ async fn get_object(
     let request = request.into_inner();
     refuse_consistent(request.consistent)?;
     let until = wait::capped(wait::SYNC, deadline);
-    let (query, _used) = query(&api, request.scope.as_ref(), request.view, &request.fields, until).await?;
+    let (query, _used) = query(
+        &api,
+        request.scope.as_ref(),
+        request.view,
+        &request.fields,
+        until,
+    )
+    .await?;
     let Some(key) = query.selection.one().cloned() else {
         return Err(Error::invalid("scope.name", "name the object").into());
     };
@@ -169,7 +186,12 @@ async fn get_object(
     let at = Some(state.position());
     Ok(Response::new(proto::GetObjectResponse {
         object: Some(encoder.object(object)),
-        freshness: Some(freshness::of(&query.kind, [(&shard, at)].into_iter(), false, now())),
+        freshness: Some(freshness::of(
+            &query.kind,
+            [(&shard, at)].into_iter(),
+            false,
+            now(),
+        )),
     }))
 }
 
@@ -184,7 +206,14 @@ async fn list_objects(
     let request = request.into_inner();
     refuse_consistent(request.consistent)?;
     let until = wait::capped(wait::SYNC, deadline);
-    let (query, used) = query(&api, request.scope.as_ref(), request.view, &request.fields, until).await?;
+    let (query, used) = query(
+        &api,
+        request.scope.as_ref(),
+        request.view,
+        &request.fields,
+        until,
+    )
+    .await?;
     wait::states(&query, until).await?;
     wait::version(&query, &request.min_resource_version, deadline).await?;
     let states = wait::states(&query, until).await?;
@@ -193,7 +222,10 @@ async fn list_objects(
         view: request.view,
         fields: request.fields,
     };
-    let registration = api.0.consumers.enter("ListObjects", caller, query.kind.clone(), asked);
+    let registration = api
+        .0
+        .consumers
+        .enter("ListObjects", caller, query.kind.clone(), asked);
     let parts: Vec<_> = states
         .into_iter()
         .map(|(shard, state)| Part {
@@ -219,7 +251,9 @@ async fn list_objects(
     let messages = stream::unfold(Some(list), |list| async {
         let mut list = list?;
         let message = list.next_message();
-        let over = message.as_ref().map_or(true, |message| message.end.is_some());
+        let over = message
+            .as_ref()
+            .map_or(true, |message| message.end.is_some());
         Some((message.map_err(Status::from), (!over).then_some(list)))
     });
     Ok(Response::new(messages.boxed()))
@@ -252,9 +286,15 @@ impl List {
             later.cursor.touch(now());
         }
         while let Some(part) = self.parts.get_mut(self.at) {
-            match part.cursor.walk(&*self.query.selection, LIST_MESSAGE, now()) {
+            match part
+                .cursor
+                .walk(&*self.query.selection, LIST_MESSAGE, now())
+            {
                 Some(Step::Items { items, .. }) => {
-                    let objects: Vec<_> = items.iter().map(|object| self.encoder.object(object)).collect();
+                    let objects: Vec<_> = items
+                        .iter()
+                        .map(|object| self.encoder.object(object))
+                        .collect();
                     self.count += objects.len() as u64;
                     let bytes = objects.iter().map(|object| object.object.len()).sum();
                     self.registration.consumer.sent(objects.len(), bytes);
@@ -275,7 +315,10 @@ impl List {
 
     fn end(&self) -> proto::ListEnd {
         let kind = &self.query.kind;
-        let positions = self.parts.iter().filter_map(|part| Some((&part.shard, part.end?)));
+        let positions = self
+            .parts
+            .iter()
+            .filter_map(|part| Some((&part.shard, part.end?)));
         let token = Token::new(
             &self.query.resource,
             self.query.hash,

@@ -41,8 +41,11 @@ pub struct Consumer {
     events: AtomicU64,
     bytes: AtomicU64,
     resets: AtomicU32,
-    holds: Mutex<Vec<(Arc<Shard<Object>>, Hold<Object>)>>,
+    holds: Mutex<Vec<Held>>,
 }
+
+/// A cursor in a shard.
+type Held = (Arc<Shard<Object>>, Hold<Object>);
 
 /// Who calls.
 #[derive(Clone, Debug, Default)]
@@ -113,7 +116,10 @@ impl Consumers {
 
     /// How many calls of a kind are open.
     pub fn count(&self, kind: &Arc<Kind>) -> usize {
-        self.lock().values().filter(|consumer| Arc::ptr_eq(&consumer.kind, kind)).count()
+        self.lock()
+            .values()
+            .filter(|consumer| Arc::ptr_eq(&consumer.kind, kind))
+            .count()
     }
 
     /// Takes away what consumers hold that made no progress for [`PATIENCE`].
@@ -122,7 +128,11 @@ impl Consumers {
             for (_, hold) in consumer.holds().iter() {
                 if hold.expire(now, PATIENCE) {
                     metrics::counter!("informerd_consumer_expiries_total").increment(1);
-                    tracing::debug!(consumer = consumer.id, kind = consumer.kind.name, "a stalled consumer lost its state");
+                    tracing::debug!(
+                        consumer = consumer.id,
+                        kind = consumer.kind.name,
+                        "a stalled consumer lost its state"
+                    );
                 }
             }
         }
@@ -149,7 +159,7 @@ impl Drop for Registration {
 }
 
 impl Consumer {
-    fn holds(&self) -> MutexGuard<'_, Vec<(Arc<Shard<Object>>, Hold<Object>)>> {
+    fn holds(&self) -> MutexGuard<'_, Vec<Held>> {
         self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -198,7 +208,10 @@ impl Consumer {
         }
         proto::Consumer {
             id: self.id,
-            peer: self.caller.peer.map_or_else(String::new, |peer| peer.to_string()),
+            peer: self
+                .caller
+                .peer
+                .map_or_else(String::new, |peer| peer.to_string()),
             user_agent: self.caller.user_agent.clone(),
             method: self.method.to_owned(),
             scope: Some(self.asked.scope.clone()),

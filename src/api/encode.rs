@@ -115,8 +115,16 @@ impl Encoder {
     /// One entry, as it is.
     pub fn entry(&self, entry: &Entry<Object>, buffer: &mut BytesMut) {
         match (&entry.after, &entry.before) {
-            (Some(object), _) => self.upsert(object, entry.revision, object.received_unix_nanos, buffer),
-            (None, Some(object)) => delete(object.key(), object.uid(), entry.revision, entry.cause, buffer),
+            (Some(object), _) => {
+                self.upsert(object, entry.revision, object.received_unix_nanos, buffer)
+            }
+            (None, Some(object)) => delete(
+                object.key(),
+                object.uid(),
+                entry.revision,
+                entry.cause,
+                buffer,
+            ),
             (None, None) => {}
         }
     }
@@ -200,4 +208,3 @@ fn fill_prefix(buffer: &mut BytesMut) {
     let length = buffer.len() - PREFIX;
     buffer[..PREFIX].copy_from_slice(&prefix(length));
 }
-

@@ -32,12 +32,19 @@ pub fn of<'a>(
         age = age.max(shard.age(now).unwrap_or_default());
         unproven |= shard.is_unproven();
         let status = shard.status();
-        if worst.as_ref().is_none_or(|worst| status.phase.badness() > worst.phase.badness()) {
+        if worst
+            .as_ref()
+            .is_none_or(|worst| status.phase.badness() > worst.phase.badness())
+        {
             worst = Some(status);
         }
     }
     let (state, reason, message) = match worst {
-        Some(status) => (state(status.phase), status.reason.clone(), status.message.clone()),
+        Some(status) => (
+            state(status.phase),
+            status.reason.clone(),
+            status.message.clone(),
+        ),
         None => (proto::KindState::Unspecified, String::new(), String::new()),
     };
     proto::Freshness {

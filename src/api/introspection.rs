@@ -15,7 +15,8 @@ use crate::{
 
 /// The service, ready to be added to a server.
 pub fn service(api: Api) -> IntrospectionServiceServer<Introspection> {
-    IntrospectionServiceServer::new(Introspection(api)).max_decoding_message_size(super::MAX_REQUEST)
+    IntrospectionServiceServer::new(Introspection(api))
+        .max_decoding_message_size(super::MAX_REQUEST)
 }
 
 /// See the module's documentation.
@@ -32,7 +33,9 @@ impl IntrospectionService for Introspection {
             let consumers = self.0.consumers().count(kind);
             describe(kind, consumers.try_into().unwrap_or(u32::MAX))
         });
-        Ok(Response::new(proto::ListKindsResponse { kinds: kinds.collect() }))
+        Ok(Response::new(proto::ListKindsResponse {
+            kinds: kinds.collect(),
+        }))
     }
 
     async fn list_consumers(
@@ -42,16 +45,27 @@ impl IntrospectionService for Introspection {
         let resource = request.into_inner().resource;
         let kind = match resource.as_str() {
             "" => None,
-            resource => Some(self.0.catalog().find(resource).ok_or_else(|| Error::NotConfigured {
-                resource: resource.to_owned(),
-                configured: self.0.catalog().iter().map(|kind| kind.name.as_str()).collect::<Vec<_>>().join(", "),
+            resource => Some(self.0.catalog().find(resource).ok_or_else(|| {
+                Error::NotConfigured {
+                    resource: resource.to_owned(),
+                    configured: self
+                        .0
+                        .catalog()
+                        .iter()
+                        .map(|kind| kind.name.as_str())
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                }
             })?),
         };
         let wanted = |consumer: &&std::sync::Arc<super::consumers::Consumer>| {
             kind.is_none_or(|kind| std::sync::Arc::ptr_eq(kind, consumer.kind()))
         };
         let consumers = self.0.consumers().list();
-        let consumers = consumers.iter().filter(wanted).map(|consumer| consumer.describe(now()));
+        let consumers = consumers
+            .iter()
+            .filter(wanted)
+            .map(|consumer| consumer.describe(now()));
         Ok(Response::new(proto::ListConsumersResponse {
             consumers: consumers.collect(),
         }))
@@ -61,7 +75,11 @@ impl IntrospectionService for Introspection {
 fn describe(kind: &Kind, consumers: u32) -> proto::KindStatus {
     let now = now();
     let identity = kind.identity();
-    let states: Vec<_> = kind.shards().iter().map(|shard| (shard, shard.state())).collect();
+    let states: Vec<_> = kind
+        .shards()
+        .iter()
+        .map(|shard| (shard, shard.state()))
+        .collect();
     let positions = states
         .iter()
         .map(|(shard, state)| (*shard, state.as_ref().map(|state| state.position())));
@@ -81,6 +99,7 @@ fn describe(kind: &Kind, consumers: u32) -> proto::KindStatus {
     }
     let mut relists: HashMap<String, u64> = HashMap::new();
     let mut since = None;
+    let mut span = None;
     for (shard, state) in &states {
         let shard_status = shard.status();
         let counters = &shard.counters;
@@ -109,12 +128,7 @@ fn describe(kind: &Kind, consumers: u32) -> proto::KindStatus {
             status.journal_entries += state.journal.len() as u64;
             status.journal_bytes += state.journal.bytes() as u64;
             if let Some(oldest) = state.journal.oldest() {
-                let span = super::duration(now.saturating_duration_since(oldest));
-                let longest = |a: Option<prost_types::Duration>, b: Option<prost_types::Duration>| {
-                    let order = |d: &prost_types::Duration| (d.seconds, d.nanos);
-                    [a, b].into_iter().flatten().max_by_key(order)
-                };
-                status.journal_span = longest(status.journal_span, span);
+                span = span.max(Some(now.saturating_duration_since(oldest)));
             }
             of_shard.revision = state.revision;
             of_shard.digest = state.digest;
@@ -122,6 +136,7 @@ fn describe(kind: &Kind, consumers: u32) -> proto::KindStatus {
         }
         status.shards.push(of_shard);
     }
+    status.journal_span = span.and_then(super::duration);
     status.relists = relists;
     status.since = since.map(Into::into);
     status

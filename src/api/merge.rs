@@ -51,7 +51,11 @@ enum Start {
     /// To be looked up once the shard is complete.
     Token(Place),
     /// The token is ahead of the shard: since when, and what wakes us for each of its publications.
-    Ahead(Place, Instant, Subscription),
+    Ahead {
+        place: Place,
+        since: Instant,
+        _every: Subscription,
+    },
     /// To be sent as a whole.
     Nothing,
     /// Under way. `fresh` until its first step, which announces the state that is being sent anyway.
@@ -83,11 +87,18 @@ pub enum Next {
 impl Merge {
     /// Over the query's shards, from where a token stands. Parts that the token knows nothing of are sent as a
     /// whole, in one go, once all of them are complete.
-    pub fn new(query: &Query, places: &[(String, Place)], fail_on_gap: bool, notify: &Arc<Notify>) -> Self {
+    pub fn new(
+        query: &Query,
+        places: &[(String, Place)],
+        fail_on_gap: bool,
+        notify: &Arc<Notify>,
+    ) -> Self {
         let mut fresh = Vec::new();
         let mut parts = Vec::new();
         for shard in query.shards() {
-            let place = places.iter().find(|(namespace, _)| namespace == shard.namespace());
+            let place = places
+                .iter()
+                .find(|(namespace, _)| namespace == shard.namespace());
             if place.is_none() {
                 fresh.push(parts.len());
             }
@@ -119,7 +130,11 @@ impl Merge {
 
     /// Whether all that was given out is complete, so that a token may be given.
     pub fn is_complete(&self) -> bool {
-        !self.in_atom && self.reset.as_ref().is_none_or(|reset| reset.through.is_none())
+        !self.in_atom
+            && self
+                .reset
+                .as_ref()
+                .is_none_or(|reset| reset.through.is_none())
     }
 
     /// The consumer has been sent all up to here in the shard of the last [`Next::Work`].
@@ -128,7 +143,12 @@ impl Merge {
     }
 
     /// What comes next, of about `budget` bytes of objects.
-    pub fn next(&mut self, query: &Query, budget: usize, consumer: &Consumer) -> Result<Next, Error> {
+    pub fn next(
+        &mut self,
+        query: &Query,
+        budget: usize,
+        consumer: &Consumer,
+    ) -> Result<Next, Error> {
         // Every round either returns, or brings a part on.
         loop {
             if let Some(begin) = self.begin_reset(consumer) {
@@ -170,14 +190,24 @@ impl Merge {
                 ..
             }) => vec![members[*through]],
             _ if self.in_atom => vec![self.turn],
-            _ => (1..=self.parts.len()).map(|by| (self.turn + by) % self.parts.len()).collect(),
+            _ => (1..=self.parts.len())
+                .map(|by| (self.turn + by) % self.parts.len())
+                .collect(),
         }
     }
 
     /// Announces the whole state that is due, once all of its shards are complete.
     fn begin_reset(&mut self, consumer: &Consumer) -> Option<Next> {
-        let reset = self.reset.as_mut().filter(|reset| reset.through.is_none())?;
-        if self.in_atom || !reset.members.iter().all(|&at| servable(&self.parts[at].shard).is_some()) {
+        let reset = self
+            .reset
+            .as_mut()
+            .filter(|reset| reset.through.is_none())?;
+        if self.in_atom
+            || !reset
+                .members
+                .iter()
+                .all(|&at| servable(&self.parts[at].shard).is_some())
+        {
             return None;
         }
         reset.through = Some(0);
@@ -186,24 +216,39 @@ impl Merge {
             let part = &mut self.parts[at];
             let cursor = Cursor::start(reset.reason, now());
             consumer.hold(&part.shard, cursor.hold());
-            part.start = Start::Cursor { cursor, fresh: true };
+            part.start = Start::Cursor {
+                cursor,
+                fresh: true,
+            };
         }
         let reset = self.reset.as_ref()?;
-        Some(Next::ResetBegin(reset.reason, self.namespaces(&reset.members)))
+        Some(Next::ResetBegin(
+            reset.reason,
+            self.namespaces(&reset.members),
+        ))
     }
 
     fn namespaces(&self, members: &[usize]) -> Vec<String> {
         if members.len() == self.parts.len() {
             return Vec::new();
         }
-        members.iter().map(|&at| self.parts[at].shard.namespace().to_owned()).collect()
+        members
+            .iter()
+            .map(|&at| self.parts[at].shard.namespace().to_owned())
+            .collect()
     }
 
-    fn step(&mut self, at: usize, query: &Query, budget: usize, consumer: &Consumer) -> Result<Stepped, Error> {
+    fn step(
+        &mut self,
+        at: usize,
+        query: &Query,
+        budget: usize,
+        consumer: &Consumer,
+    ) -> Result<Stepped, Error> {
         let part = &mut self.parts[at];
         let (cursor, fresh) = match &mut part.start {
             Start::Nothing => return Ok(Stepped::Idle),
-            Start::Token(_) | Start::Ahead(..) => return self.look_up(at, consumer),
+            Start::Token(_) | Start::Ahead { .. } => return self.look_up(at, consumer),
             Start::Cursor { cursor, fresh } => (cursor, fresh),
         };
         let Some(state) = part.shard.state() else {
@@ -219,7 +264,11 @@ impl Merge {
             Step::Reset(_) if std::mem::take(fresh) => Stepped::Again,
             Step::Reset(reason) => return self.start_over(at, reason),
             Step::Items { revision, items } => {
-                let work = Work::Items { revision, items, at: 0 };
+                let work = Work::Items {
+                    revision,
+                    items,
+                    at: 0,
+                };
                 Stepped::Next(Next::Work(work, None))
             }
             Step::ResetEnd(position) => {
@@ -265,14 +314,20 @@ impl Merge {
 
     /// The part cannot go on. In the middle of a whole state that one begins anew, with all its parts.
     fn start_over(&mut self, at: usize, reason: ResetReason) -> Result<Stepped, Error> {
-        let announced = self.reset.as_ref().is_some_and(|reset| reset.through.is_some());
+        let announced = self
+            .reset
+            .as_ref()
+            .is_some_and(|reset| reset.through.is_some());
         if self.fail_on_gap && !announced {
             return Err(Error::Gap {
                 reason: reason_word(reason),
             });
         }
         self.in_atom = false;
-        let mut members = self.reset.take().map_or_else(Vec::new, |reset| reset.members);
+        let mut members = self
+            .reset
+            .take()
+            .map_or_else(Vec::new, |reset| reset.members);
         if !members.contains(&at) {
             members.push(at);
             members.sort_unstable();
@@ -293,7 +348,7 @@ impl Merge {
         };
         let (place, since) = match &part.start {
             Start::Token(place) => (*place, None),
-            Start::Ahead(place, since, _) => (*place, Some(*since)),
+            Start::Ahead { place, since, .. } => (*place, Some(*since)),
             Start::Nothing | Start::Cursor { .. } => return Ok(Stepped::Idle),
         };
         let reason = match resolve(&place, &state) {
@@ -305,7 +360,10 @@ impl Merge {
                     sequence,
                     ..place.position
                 });
-                part.start = Start::Cursor { cursor, fresh: false };
+                part.start = Start::Cursor {
+                    cursor,
+                    fresh: false,
+                };
                 return Ok(Stepped::Again);
             }
             Resolution::Ahead => {
@@ -316,8 +374,11 @@ impl Merge {
                     });
                 }
                 if matches!(part.start, Start::Token(_)) {
-                    let subscription = part.shard.subscribe(Vec::new(), &self.notify);
-                    part.start = Start::Ahead(place, since, subscription);
+                    part.start = Start::Ahead {
+                        place,
+                        since,
+                        _every: part.shard.subscribe(Vec::new(), &self.notify),
+                    };
                 }
                 return Ok(Stepped::Idle);
             }
@@ -331,7 +392,7 @@ impl Merge {
     /// When to look again although nobody wakes us: a token that is ahead is waited for only so long.
     pub fn look_again(&self) -> Option<Instant> {
         let since = self.parts.iter().filter_map(|part| match &part.start {
-            Start::Ahead(_, since, _) => Some(*since + wait::VERSION),
+            Start::Ahead { since, .. } => Some(*since + wait::VERSION),
             _ => None,
         });
         since.min()
@@ -341,7 +402,10 @@ impl Merge {
     fn is_removed(&self) -> bool {
         let served = |part: &Part| matches!(part.start, Start::Cursor { .. });
         self.parts.iter().any(served)
-            && self.parts.iter().all(|part| part.shard.status().phase == Phase::Removed)
+            && self
+                .parts
+                .iter()
+                .all(|part| part.shard.status().phase == Phase::Removed)
     }
 }
 
@@ -355,14 +419,18 @@ enum Stepped {
 
 /// The state of a shard that can be served: complete, and of a kind that still exists.
 pub fn servable(shard: &Shard<Object>) -> Option<Arc<State<Object>>> {
-    shard.state().filter(|_| shard.status().phase != Phase::Removed)
+    shard
+        .state()
+        .filter(|_| shard.status().phase != Phase::Removed)
 }
 
 /// What a token's place means in this state.
 fn resolve(place: &Place, state: &State<Object>) -> Resolution {
     let position = &place.position;
     match place.origin {
-        Origin::Here if position.history == state.history && position.sequence <= state.sequence => {
+        Origin::Here
+            if position.history == state.history && position.sequence <= state.sequence =>
+        {
             Resolution::At(position.sequence)
         }
         Origin::Here | Origin::OtherConfig => Resolution::Differs,

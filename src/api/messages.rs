@@ -64,7 +64,11 @@ impl Work {
     /// Puts out the next message: at least one event, and as many more as fit into `max` bytes.
     pub fn send_some(&mut self, encoder: &Encoder, max: usize, out: &mut VecDeque<Bytes>) -> Sent {
         match self {
-            Self::Items { revision, items, at } => {
+            Self::Items {
+                revision,
+                items,
+                at,
+            } => {
                 let mut message = encode::message_buffer(0);
                 let start = *at;
                 while let Some(object) = items.get(*at) {
@@ -96,7 +100,11 @@ impl Work {
                     }
                     None => {
                         let mut message = encode::message_buffer(0);
-                        while let Some(entry) = segment.entries.get(*at).filter(|_| *at == start || message.len() < max) {
+                        while let Some(entry) = segment
+                            .entries
+                            .get(*at)
+                            .filter(|_| *at == start || message.len() < max)
+                        {
                             encoder.entry(entry, &mut message);
                             *at += 1;
                         }
@@ -124,8 +132,14 @@ impl Work {
                                 break;
                             }
                             let encoded = entry.and_then(|entry| {
-                                if last.as_ref().is_none_or(|(segment, _)| *segment != entry.segment) {
-                                    last = Some((entry.segment, encoder.segment(&batch.segments[entry.segment])?));
+                                if last
+                                    .as_ref()
+                                    .is_none_or(|(segment, _)| *segment != entry.segment)
+                                {
+                                    last = Some((
+                                        entry.segment,
+                                        encoder.segment(&batch.segments[entry.segment])?,
+                                    ));
                                 }
                                 let (_, encoded) = last.as_ref()?;
                                 Some(encoded.slice(entry.index, entry.index + 1))
@@ -137,7 +151,12 @@ impl Work {
                                 }
                                 Some(slice) => message.extend_from_slice(&slice),
                                 None => {
-                                    encoder.upsert(item, event.revision, item.received_unix_nanos, &mut message);
+                                    encoder.upsert(
+                                        item,
+                                        event.revision,
+                                        item.received_unix_nanos,
+                                        &mut message,
+                                    );
                                 }
                             }
                         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::status::Error;
 use crate::{
-    cache::{Catalog, Identity, Kind, KeyRange, Select, Shard, WakeScope},
+    cache::{Catalog, Identity, KeyRange, Kind, Select, Shard, WakeScope},
     object::{
         Key, Object,
         path::Path,
@@ -55,13 +55,20 @@ impl Select<Object> for Selection {
         if self.namespaces.is_empty() {
             return vec![KeyRange::All];
         }
-        self.namespaces.iter().cloned().map(KeyRange::Namespace).collect()
+        self.namespaces
+            .iter()
+            .cloned()
+            .map(KeyRange::Namespace)
+            .collect()
     }
 
     fn in_scope(&self, key: &Key) -> bool {
         let named = match &self.one {
             Some(one) => one == key,
-            None => self.namespaces.is_empty() || self.namespaces.iter().any(|one| one == key.namespace()),
+            None => {
+                self.namespaces.is_empty()
+                    || self.namespaces.iter().any(|one| one == key.namespace())
+            }
         };
         named && self.selector.matches_key(key)
     }
@@ -88,7 +95,11 @@ impl Selection {
         if self.namespaces.is_empty() {
             return vec![WakeScope::All];
         }
-        self.namespaces.iter().cloned().map(WakeScope::Namespace).collect()
+        self.namespaces
+            .iter()
+            .cloned()
+            .map(WakeScope::Namespace)
+            .collect()
     }
 
     /// Whether a shard has any of it.
@@ -98,7 +109,9 @@ impl Selection {
         namespace.is_empty()
             || match asked {
                 Some(asked) => asked == namespace,
-                None => self.namespaces.is_empty() || self.namespaces.iter().any(|one| one == namespace),
+                None => {
+                    self.namespaces.is_empty() || self.namespaces.iter().any(|one| one == namespace)
+                }
             }
     }
 
@@ -119,10 +132,17 @@ pub fn find_kind(catalog: &Catalog, scope: &proto::Scope) -> Result<Arc<Kind>, E
         let problem = "name the kind, as in \"pods\" or \"deployments.apps\"";
         return Err(Error::invalid("scope.resource", problem));
     }
-    catalog.find(&scope.resource).cloned().ok_or_else(|| Error::NotConfigured {
-        resource: scope.resource.chars().take(253).collect(),
-        configured: catalog.iter().map(|kind| kind.name.as_str()).collect::<Vec<_>>().join(", "),
-    })
+    catalog
+        .find(&scope.resource)
+        .cloned()
+        .ok_or_else(|| Error::NotConfigured {
+            resource: scope.resource.chars().take(253).collect(),
+            configured: catalog
+                .iter()
+                .map(|kind| kind.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
+        })
 }
 
 impl Query {
@@ -169,7 +189,10 @@ impl Query {
     /// The shards that have any of it; never empty.
     pub fn shards(&self) -> Vec<Arc<Shard<Object>>> {
         let shards = self.kind.shards().iter();
-        shards.filter(|shard| self.selection.touches(shard)).cloned().collect()
+        shards
+            .filter(|shard| self.selection.touches(shard))
+            .cloned()
+            .collect()
     }
 }
 
@@ -186,11 +209,17 @@ fn hash(selection: &Selection, selector: &str, projection: &Projection) -> u64 {
 fn unwatched(kind: &Kind, namespaces: &[String], one: Option<&Key>) -> Option<String> {
     let watched = |namespace: &str| {
         let shards = kind.shards().iter();
-        shards.map(|shard| shard.namespace()).any(|shard| shard.is_empty() || shard == namespace)
+        shards
+            .map(|shard| shard.namespace())
+            .any(|shard| shard.is_empty() || shard == namespace)
     };
-    let one = one.map(Key::namespace).filter(|namespace| !namespace.is_empty());
+    let one = one
+        .map(Key::namespace)
+        .filter(|namespace| !namespace.is_empty());
     let mut asked = namespaces.iter().map(String::as_str).chain(one);
-    asked.find(|namespace| !watched(namespace)).map(str::to_owned)
+    asked
+        .find(|namespace| !watched(namespace))
+        .map(str::to_owned)
 }
 
 fn namespaces(identity: &Identity, scope: &proto::Scope) -> Result<Vec<String>, Error> {
@@ -203,15 +232,22 @@ fn namespaces(identity: &Identity, scope: &proto::Scope) -> Result<Vec<String>, 
         return Err(Error::invalid(FIELD, problem));
     }
     if scope.namespaces.len() > MAX_NAMESPACES {
-        let problem = format!("more than {MAX_NAMESPACES}; leave it empty and use a field selector");
+        let problem =
+            format!("more than {MAX_NAMESPACES}; leave it empty and use a field selector");
         return Err(Error::invalid(FIELD, problem));
     }
     for namespace in &scope.namespaces {
         if namespace.is_empty() {
-            return Err(Error::invalid(FIELD, "one of them is empty; leave the field empty for all"));
+            return Err(Error::invalid(
+                FIELD,
+                "one of them is empty; leave the field empty for all",
+            ));
         }
         if namespace.contains('/') {
-            return Err(Error::invalid(FIELD, format!("{namespace:?} is not a namespace's name")));
+            return Err(Error::invalid(
+                FIELD,
+                format!("{namespace:?} is not a namespace's name"),
+            ));
         }
     }
     let mut namespaces = scope.namespaces.clone();
@@ -221,13 +257,20 @@ fn namespaces(identity: &Identity, scope: &proto::Scope) -> Result<Vec<String>, 
     Ok(namespaces)
 }
 
-fn one(identity: &Identity, scope: &proto::Scope, namespaces: &[String]) -> Result<Option<Key>, Error> {
+fn one(
+    identity: &Identity,
+    scope: &proto::Scope,
+    namespaces: &[String],
+) -> Result<Option<Key>, Error> {
     const FIELD: &str = "scope.name";
     if scope.name.is_empty() {
         return Ok(None);
     }
     if scope.name.contains('/') {
-        return Err(Error::invalid(FIELD, format!("{:?} is not an object's name", scope.name)));
+        return Err(Error::invalid(
+            FIELD,
+            format!("{:?} is not an object's name", scope.name),
+        ));
     }
     match (identity.namespaced, namespaces) {
         (false, _) => Ok(Some(Key::new("", &scope.name))),
@@ -254,7 +297,9 @@ fn selector(identity: &Identity, scope: &proto::Scope) -> Result<(Selector, Stri
             return Err(Error::invalid(field, problem));
         }
     }
-    let labels = LabelSelector::parse(&scope.label_selector)
+    let labels: LabelSelector = scope
+        .label_selector
+        .parse()
         .map_err(|error| Error::invalid("scope.label_selector", error))?;
     let invalid = |error| Error::invalid("scope.field_selector", error);
     let fields = FieldSelector::parse(&scope.field_selector).map_err(invalid)?;
@@ -268,18 +313,30 @@ fn view(view: i32) -> Result<View, Error> {
         Ok(proto::View::Unspecified | proto::View::Full) => Ok(View::Full),
         Ok(proto::View::Metadata) => Ok(View::Metadata),
         Ok(proto::View::Keys) => Ok(View::Keys),
-        Err(_) => Err(Error::invalid("view", format!("{view} is not a view that is known here"))),
+        Err(_) => Err(Error::invalid(
+            "view",
+            format!("{view} is not a view that is known here"),
+        )),
     }
 }
 
 fn projection(view: View, fields: &[String]) -> Result<Projection, Error> {
     const FIELD: &str = "fields";
     if view == View::Keys && !fields.is_empty() {
-        return Err(Error::invalid(FIELD, "VIEW_KEYS has no content to take fields of; leave it empty"));
+        return Err(Error::invalid(
+            FIELD,
+            "VIEW_KEYS has no content to take fields of; leave it empty",
+        ));
     }
     if fields.len() > MAX_FIELDS {
-        return Err(Error::invalid(FIELD, format!("more than {MAX_FIELDS} paths")));
+        return Err(Error::invalid(
+            FIELD,
+            format!("more than {MAX_FIELDS} paths"),
+        ));
     }
     let paths: Result<Vec<Path>, _> = fields.iter().map(|field| field.parse()).collect();
-    Ok(Projection::new(view, paths.map_err(|error| Error::invalid(FIELD, error))?))
+    Ok(Projection::new(
+        view,
+        paths.map_err(|error| Error::invalid(FIELD, error))?,
+    ))
 }

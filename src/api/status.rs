@@ -39,7 +39,9 @@ pub enum Error {
         given: String,
     },
     /// The daemon does not watch the kind.
-    #[error("this daemon does not watch {resource:?}; it watches {configured}. Add it under `kinds` in its config")]
+    #[error(
+        "this daemon does not watch {resource:?}; it watches {configured}. Add it under `kinds` in its config"
+    )]
     NotConfigured {
         /// As asked for.
         resource: String,
@@ -90,7 +92,9 @@ pub enum Error {
         reached: u64,
     },
     /// The stream cannot go on from where it was.
-    #[error("the stream cannot go on from this token ({reason}); list again, or watch with on_gap RESET")]
+    #[error(
+        "the stream cannot go on from this token ({reason}); list again, or watch with on_gap RESET"
+    )]
     Gap {
         /// One word.
         reason: &'static str,
@@ -141,11 +145,14 @@ impl Error {
         match self {
             Self::Invalid { .. } | Self::TokenScope { .. } => Code::InvalidArgument,
             Self::NotBuilt { .. } => Code::Unimplemented,
-            Self::NotConfigured { .. } | Self::NotFound { .. } | Self::KindRemoved { .. } => Code::NotFound,
-            Self::MetadataOnly { .. } => Code::FailedPrecondition,
-            Self::NotSynced { .. } | Self::VersionNotReached { .. } | Self::TokenAhead { .. } | Self::Draining => {
-                Code::Unavailable
+            Self::NotConfigured { .. } | Self::NotFound { .. } | Self::KindRemoved { .. } => {
+                Code::NotFound
             }
+            Self::MetadataOnly { .. } => Code::FailedPrecondition,
+            Self::NotSynced { .. }
+            | Self::VersionNotReached { .. }
+            | Self::TokenAhead { .. }
+            | Self::Draining => Code::Unavailable,
             Self::Gap { .. } => Code::OutOfRange,
             Self::Stalled(_) => Code::Aborted,
         }
@@ -182,7 +189,9 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::NotSynced { .. } => Some(Duration::from_secs(2)),
-            Self::VersionNotReached { .. } | Self::TokenAhead { .. } => Some(Duration::from_millis(500)),
+            Self::VersionNotReached { .. } | Self::TokenAhead { .. } => {
+                Some(Duration::from_millis(500))
+            }
             Self::Draining => Some(Duration::from_secs(1)),
             Self::Stalled(_) => Some(Duration::ZERO),
             _ => None,
@@ -217,14 +226,24 @@ mod tests {
         let violations = &details.bad_request().unwrap().field_violations;
         assert_eq!(violations[0].field, "scope.name");
         let info = details.error_info().unwrap();
-        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("INVALID_FIELD", "informerd"));
+        assert_eq!(
+            (info.reason.as_str(), info.domain.as_str()),
+            ("INVALID_FIELD", "informerd")
+        );
     }
 
     #[test]
     fn what_may_pass_says_when_to_try_again() {
-        let status = Status::from(Error::not_synced("pods", Phase::Forbidden, "pods is forbidden"));
+        let status = Status::from(Error::not_synced(
+            "pods",
+            Phase::Forbidden,
+            "pods is forbidden",
+        ));
         assert_eq!(status.code(), Code::Unavailable);
-        assert_eq!(status.message(), "pods is not synced: forbidden (pods is forbidden)");
+        assert_eq!(
+            status.message(),
+            "pods is not synced: forbidden (pods is forbidden)"
+        );
         assert!(status.get_error_details().retry_info().is_some());
     }
 }

@@ -95,7 +95,13 @@ impl TokenPosition {
 
 impl Token {
     /// For a watch.
-    pub fn new(kind: &str, scope: u64, config: u64, incarnation: u64, positions: Vec<TokenPosition>) -> Self {
+    pub fn new(
+        kind: &str,
+        scope: u64,
+        config: u64,
+        incarnation: u64,
+        positions: Vec<TokenPosition>,
+    ) -> Self {
         Self {
             format: FORMAT,
             kind: kind.to_owned(),
@@ -114,13 +120,23 @@ impl Token {
     /// Any bytes at all yield a token or an error.
     pub fn decode_bytes(bytes: &[u8]) -> Result<Self, Error> {
         if bytes.len() > MAX_BYTES {
-            let problem = format!("{} bytes are more than any token has ({MAX_BYTES})", bytes.len());
+            let problem = format!(
+                "{} bytes are more than any token has ({MAX_BYTES})",
+                bytes.len()
+            );
             return Err(Error::invalid("token", problem));
         }
-        let token = Self::decode(bytes)
-            .map_err(|_| Error::invalid("token", "not a token; pass one exactly as a mark or a list gave it"))?;
+        let token = Self::decode(bytes).map_err(|_| {
+            Error::invalid(
+                "token",
+                "not a token; pass one exactly as a mark or a list gave it",
+            )
+        })?;
         if token.format != FORMAT {
-            let problem = format!("its format {} is not known here; start without a token", token.format);
+            let problem = format!(
+                "its format {} is not known here; start without a token",
+                token.format
+            );
             return Err(Error::invalid("token", problem));
         }
         Ok(token)
@@ -178,20 +194,29 @@ mod tests {
     fn a_token_comes_back_as_it_was_given() {
         let again = Token::decode_bytes(&token().encode_to_bytes()).unwrap();
         assert_eq!(again, token());
-        assert_eq!(again.positions[0].position(), token().positions[0].position());
+        assert_eq!(
+            again.positions[0].position(),
+            token().positions[0].position()
+        );
     }
 
     #[test]
     fn a_token_of_another_watch_is_refused() {
         assert!(token().check("pods", 5).is_ok());
         for (kind, scope) in [("nodes", 5), ("pods", 6)] {
-            assert!(matches!(token().check(kind, scope), Err(Error::TokenScope { .. })));
+            assert!(matches!(
+                token().check(kind, scope),
+                Err(Error::TokenScope { .. })
+            ));
         }
     }
 
     #[test]
     fn a_token_of_a_later_format_is_refused() {
-        let later = Token { format: 9, ..token() };
+        let later = Token {
+            format: 9,
+            ..token()
+        };
         let error = Token::decode_bytes(&later.encode_to_bytes()).unwrap_err();
         assert!(error.to_string().contains("format 9"), "{error}");
     }

@@ -46,21 +46,34 @@ pub fn capped(cap: Duration, deadline: Option<Duration>) -> Instant {
 
 /// The kind's identity, once discovery has found it.
 pub async fn identity(kind: &Arc<Kind>, until: Instant) -> Result<Arc<Identity>, Error> {
-    wait(kind.shards(), until, || kind.identity()).await.ok_or_else(|| not_synced(kind))
+    wait(kind.shards(), until, || kind.identity())
+        .await
+        .ok_or_else(|| not_synced(kind))
 }
 
 /// The states of all shards that a query touches, once all are complete.
-pub async fn states(query: &Query, until: Instant) -> Result<Vec<(Arc<Shard<Object>>, Arc<State<Object>>)>, Error> {
+pub async fn states(
+    query: &Query,
+    until: Instant,
+) -> Result<Vec<(Arc<Shard<Object>>, Arc<State<Object>>)>, Error> {
     let shards = query.shards();
     let states = || {
-        let states = shards.iter().map(|shard| Some((shard.clone(), servable(shard)?)));
+        let states = shards
+            .iter()
+            .map(|shard| Some((shard.clone(), servable(shard)?)));
         states.collect::<Option<Vec<_>>>()
     };
-    wait(&shards, until, states).await.ok_or_else(|| not_synced(&query.kind))
+    wait(&shards, until, states)
+        .await
+        .ok_or_else(|| not_synced(&query.kind))
 }
 
 /// Returns once the query's one shard is at or past `version`; at once where none was asked for.
-pub async fn version(query: &Query, version: &str, deadline: Option<Duration>) -> Result<(), Error> {
+pub async fn version(
+    query: &Query,
+    version: &str,
+    deadline: Option<Duration>,
+) -> Result<(), Error> {
     const FIELD: &str = "min_resource_version";
     if version.is_empty() {
         return Ok(());
@@ -84,15 +97,21 @@ pub async fn version(query: &Query, version: &str, deadline: Option<Duration>) -
     let revision = || shard.state().map_or(0, |state| state.revision);
     let reached = || (revision() >= wanted).then_some(());
     let until = capped(VERSION, deadline);
-    wait(&shards, until, reached).await.ok_or_else(|| Error::VersionNotReached {
-        resource: query.kind.name.clone(),
-        wanted,
-        reached: revision(),
-    })
+    wait(&shards, until, reached)
+        .await
+        .ok_or_else(|| Error::VersionNotReached {
+            resource: query.kind.name.clone(),
+            wanted,
+            reached: revision(),
+        })
 }
 
 /// What `ready` gives, as soon as it gives something; `None` at `until`.
-async fn wait<T>(shards: &[Arc<Shard<Object>>], until: Instant, ready: impl Fn() -> Option<T>) -> Option<T> {
+async fn wait<T>(
+    shards: &[Arc<Shard<Object>>],
+    until: Instant,
+    ready: impl Fn() -> Option<T>,
+) -> Option<T> {
     if let Some(ready) = ready() {
         return Some(ready);
     }
@@ -109,9 +128,15 @@ async fn wait<T>(shards: &[Arc<Shard<Object>>], until: Instant, ready: impl Fn()
 
 fn not_synced(kind: &Kind) -> Error {
     let shards = kind.shards().iter();
-    let worst = shards.map(|shard| shard.status()).max_by_key(|status| status.phase.badness());
+    let worst = shards
+        .map(|shard| shard.status())
+        .max_by_key(|status| status.phase.badness());
     let phase = kind.phase();
-    Error::not_synced(&kind.name, phase, worst.as_ref().map_or("", |status| &status.message))
+    Error::not_synced(
+        &kind.name,
+        phase,
+        worst.as_ref().map_or("", |status| &status.message),
+    )
 }
 
 #[cfg(test)]
@@ -127,7 +152,10 @@ mod tests {
         };
         assert_eq!(read("100m"), Some(Duration::from_millis(100)));
         assert_eq!(read("2S"), Some(Duration::from_secs(2)));
-        assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(
+            read("99999999H"),
+            Some(Duration::from_secs(99_999_999 * 3600))
+        );
         for wrong in ["", "S", "1", "1x", "-1S", "123456789S", "1.5S"] {
             assert_eq!(read(wrong), None, "{wrong:?}");
         }

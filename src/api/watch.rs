@@ -44,7 +44,9 @@ pub async fn respond(api: Api, request: http::Request<Body>) -> http::Response<B
             let body = http_body_util::StreamBody::new(watch.frames());
             let mut response = http::Response::new(Body::new(body));
             let content_type = http::HeaderValue::from_static("application/grpc");
-            response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
+            response
+                .headers_mut()
+                .insert(http::header::CONTENT_TYPE, content_type);
             response
         }
         Err(status) => status.into_http(),
@@ -54,7 +56,10 @@ pub async fn respond(api: Api, request: http::Request<Body>) -> http::Response<B
 async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
     let deadline = wait::deadline(request.headers());
     let user_agent = request.headers().get(http::header::USER_AGENT);
-    let caller = caller(request.extensions(), user_agent.and_then(|value| value.to_str().ok()));
+    let caller = caller(
+        request.extensions(),
+        user_agent.and_then(|value| value.to_str().ok()),
+    );
     let request = ask::read(request).await?;
     let ask = Ask::new(&request)?;
     let scope = request.scope.clone().unwrap_or_default();
@@ -66,13 +71,19 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
     };
     let mut watch = Watch {
         used: kind.enter(),
-        registration: api.0.consumers.enter("WatchObjects", caller, kind.clone(), asked),
+        registration: api
+            .0
+            .consumers
+            .enter("WatchObjects", caller, kind.clone(), asked),
         notify: Arc::default(),
         draining: api.0.draining.clone(),
         waiting: Vec::new(),
         stream: None,
         out: VecDeque::new(),
-        bookmark_at: Instant::now() + ask.bookmark_interval.unwrap_or(api.0.settings.bookmark_interval),
+        bookmark_at: Instant::now()
+            + ask
+                .bookmark_interval
+                .unwrap_or(api.0.settings.bookmark_interval),
         told: None,
         end: End::No,
         api,
@@ -143,7 +154,13 @@ impl Watch {
         };
         let request = &self.request;
         let scope = request.scope.clone().unwrap_or_default();
-        let query = Query::new(self.kind.clone(), &identity, &scope, request.view, &request.fields)?;
+        let query = Query::new(
+            self.kind.clone(),
+            &identity,
+            &scope,
+            request.view,
+            &request.fields,
+        )?;
         let mut places = Vec::new();
         if !request.token.is_empty() {
             let token = Token::decode_bytes(&request.token)?;
@@ -198,7 +215,10 @@ impl Watch {
 
     /// Until something may have changed.
     async fn idle(&mut self) {
-        let again = self.stream.as_ref().and_then(|open| open.merge.look_again());
+        let again = self
+            .stream
+            .as_ref()
+            .and_then(|open| open.merge.look_again());
         let until = again.map_or(self.bookmark_at, |again| again.min(self.bookmark_at));
         tokio::select! {
             () = self.notify.notified() => {}
@@ -234,7 +254,10 @@ impl Watch {
             }
             return Ok(true);
         }
-        match open.merge.next(&open.query, self.ask.max_batch, &self.registration.consumer)? {
+        match open
+            .merge
+            .next(&open.query, self.ask.max_batch, &self.registration.consumer)?
+        {
             Next::Idle => return Ok(false),
             Next::Work(work, position) => open.work = Some((work, position)),
             Next::ResetBegin(reason, namespaces) => {
@@ -259,10 +282,17 @@ impl Watch {
     /// Tells of a change in how well the kind is known.
     fn tell_state(&mut self) {
         let shards: Vec<_> = match &self.stream {
-            Some(open) => open.merge.positions().map(|(shard, _)| shard.clone()).collect(),
+            Some(open) => open
+                .merge
+                .positions()
+                .map(|(shard, _)| shard.clone())
+                .collect(),
             None => self.kind.shards().to_vec(),
         };
-        let worst = shards.iter().map(|shard| shard.status()).max_by_key(|status| status.phase.badness());
+        let worst = shards
+            .iter()
+            .map(|shard| shard.status())
+            .max_by_key(|status| status.phase.badness());
         let Some(worst) = worst else { return };
         let told = self.told.as_ref();
         let same = told.map_or(worst.phase == Phase::Live, |(phase, reason, message)| {
@@ -304,12 +334,20 @@ impl Watch {
             mark.token = open.token(&self.kind, self.api.0.incarnation);
         }
         let digests = complete && self.ask.digests && open.query.selection.is_everything();
-        mark.freshness = Some(freshness::of(&self.kind, open.merge.positions(), digests, now()));
+        mark.freshness = Some(freshness::of(
+            &self.kind,
+            open.merge.positions(),
+            digests,
+            now(),
+        ));
         mark
     }
 
     fn push(&mut self, mark: &proto::Mark) {
-        let interval = self.ask.bookmark_interval.unwrap_or(self.api.0.settings.bookmark_interval);
+        let interval = self
+            .ask
+            .bookmark_interval
+            .unwrap_or(self.api.0.settings.bookmark_interval);
         self.bookmark_at = Instant::now() + interval;
         let before = self.out.pop_back_if(|events| events.len() <= COALESCE);
         let mut message = encode::message_buffer(0);
@@ -339,7 +377,14 @@ impl Open {
             return Bytes::new();
         }
         let query = &self.query;
-        Token::new(&query.resource, query.hash, kind.config_hash, incarnation, positions).encode_to_bytes()
+        Token::new(
+            &query.resource,
+            query.hash,
+            kind.config_hash,
+            incarnation,
+            positions,
+        )
+        .encode_to_bytes()
     }
 }
 

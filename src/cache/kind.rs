@@ -168,7 +168,9 @@ impl Kind {
     /// The worst of the shards' phases.
     pub fn phase(&self) -> Phase {
         let phases = self.shards.iter().map(|shard| shard.status().phase);
-        phases.max_by_key(|phase| phase.badness()).unwrap_or(Phase::Waiting)
+        phases
+            .max_by_key(|phase| phase.badness())
+            .unwrap_or(Phase::Waiting)
     }
 
     /// The age of the worst shard; `None` while one of them was never proven.
