@@ -24,6 +24,8 @@ mod merge;
 mod messages;
 pub mod query;
 pub mod status;
+#[cfg(test)]
+mod tests;
 pub mod token;
 mod wait;
 mod watch;

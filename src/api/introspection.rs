@@ -15,13 +15,20 @@ use crate::{
 
 /// The service, ready to be added to a server.
 pub fn service(api: Api) -> IntrospectionServiceServer<Introspection> {
-    IntrospectionServiceServer::new(Introspection(api))
+    IntrospectionServiceServer::new(Introspection::new(api))
         .max_decoding_message_size(super::MAX_REQUEST)
 }
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Introspection(Api);
+
+impl Introspection {
+    /// Of these services.
+    pub fn new(api: Api) -> Self {
+        Self(api)
+    }
+}
 
 #[tonic::async_trait]
 impl IntrospectionService for Introspection {
