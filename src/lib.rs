@@ -1,4 +1,6 @@
 //! informerd: one watch per Kubernetes resource kind, shared by everybody.
 
+pub mod client;
+pub mod digest;
 pub mod object;
 pub mod proto;
