@@ -1,5 +1,6 @@
 //! informerd: one watch per Kubernetes resource kind, shared by everybody.
 
+pub mod cache;
 pub mod client;
 pub mod digest;
 pub mod object;

@@ -57,8 +57,10 @@ impl Labels {
 impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Labels {
     /// Where a key stands twice, the last one counts, as in JSON.
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        let mut all: Vec<(Box<str>, Box<str>)> =
-            pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        let mut all: Vec<(Box<str>, Box<str>)> = pairs
+            .into_iter()
+            .map(|(k, v)| (k.into(), v.into()))
+            .collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all.reverse();
         all.dedup_by(|later, kept| later.0 == kept.0);
