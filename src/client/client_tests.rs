@@ -161,3 +161,26 @@ async fn a_watch_survives_a_cut_connection() {
         .collect();
     assert_eq!(tokens, ["", "t1"]);
 }
+
+#[tokio::test]
+async fn a_stuck_stream_is_left_for_another_connection() {
+    let watches = [
+        (vec![mark(MarkType::Bookmark, "t1")], End::Hang),
+        (vec![mark(MarkType::Bookmark, "t2")], End::Hang),
+    ];
+    let fake = Fake::new(Script {
+        watches: watches.into(),
+        ..Script::default()
+    });
+    let proxy = Proxy::to(fake.serve().await).await;
+    let interval = Duration::from_millis(50).try_into().expect("is short");
+    let mut watch = client(proxy.address).watch(WatchObjectsRequest {
+        scope: scope("pods"),
+        bookmark_interval: Some(interval),
+        ..Default::default()
+    });
+    while watch.token() != "t2" {
+        watch.next().await.expect("goes on").expect("not for good");
+    }
+    assert_eq!(proxy.accepted.load(std::sync::atomic::Ordering::Relaxed), 2);
+}

@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use futures::{StreamExt, stream, stream::BoxStream};
@@ -153,6 +156,8 @@ impl IntrospectionService for Fake {
 /// A TCP forwarder whose connections can be cut.
 pub(crate) struct Proxy {
     pub address: SocketAddr,
+    /// How many there have been.
+    pub accepted: Arc<AtomicUsize>,
     connections: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -161,10 +166,12 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("is bound");
         let connections = Arc::new(Mutex::new(JoinSet::new()));
-        let accepted = connections.clone();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let (open, count) = (connections.clone(), accepted.clone());
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
-                accepted.lock().expect("not poisoned").spawn(async move {
+                count.fetch_add(1, Ordering::Relaxed);
+                open.lock().expect("not poisoned").spawn(async move {
                     if let Ok(mut server) = TcpStream::connect(server).await {
                         // It ends by a cut; how makes no difference.
                         let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
@@ -174,6 +181,7 @@ impl Proxy {
         });
         Self {
             address,
+            accepted,
             connections,
         }
     }

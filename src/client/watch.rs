@@ -115,7 +115,7 @@ enum State {
     Open {
         messages: Messages,
         since: Instant,
-        end: Option<Mark>,
+        end: Option<Box<Mark>>,
     },
     Over,
 }
@@ -172,7 +172,7 @@ impl Watch {
     }
 
     /// The call is over: by the server's status or by the transport.
-    fn closed(&mut self, end: Option<Mark>, error: Option<Error>) -> Result<(), Error> {
+    fn closed(&mut self, end: Option<Box<Mark>>, error: Option<Error>) -> Result<(), Error> {
         match (end, error) {
             (_, Some(error)) if error.is_permanent() => self.cut(error, None),
             (Some(mark), error) => {
@@ -195,7 +195,7 @@ impl Watch {
     }
 
     /// Takes one message in. Gives the mark that ends the stream back.
-    fn take(&mut self, message: WatchObjectsResponse) -> Result<Option<Mark>, Error> {
+    fn take(&mut self, message: WatchObjectsResponse) -> Result<Option<Box<Mark>>, Error> {
         for event in message.events {
             self.told.push_back(WatchEvent::try_from(event)?);
         }
@@ -238,7 +238,7 @@ impl Watch {
             token,
             freshness,
         });
-        Ok((kind == MarkType::End).then_some(mark))
+        Ok((kind == MarkType::End).then(|| Box::new(mark)))
     }
 
     /// Moves the token. Within a reset the old one stays valid, and only that.
