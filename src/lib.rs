@@ -2,6 +2,8 @@
 
 pub mod api;
 pub mod cache;
+pub mod cli;
+pub mod client;
 pub mod digest;
 pub mod object;
 pub mod proto;
