@@ -27,7 +27,9 @@ impl Key {
 
     /// Empty for a cluster-scoped object.
     pub fn namespace(&self) -> &str {
-        self.0.split_once('/').map_or("", |(namespace, _)| namespace)
+        self.0
+            .split_once('/')
+            .map_or("", |(namespace, _)| namespace)
     }
 
     /// The name without the namespace.
@@ -60,7 +62,10 @@ mod tests {
     #[test]
     fn a_key_gives_back_its_parts() {
         let namespaced = Key::new("default", "web-0");
-        assert_eq!((namespaced.namespace(), namespaced.name()), ("default", "web-0"));
+        assert_eq!(
+            (namespaced.namespace(), namespaced.name()),
+            ("default", "web-0")
+        );
         let cluster = Key::new("", "node-1");
         assert_eq!((cluster.namespace(), cluster.name()), ("", "node-1"));
     }

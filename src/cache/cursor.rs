@@ -1,0 +1,515 @@
+//! Where one consumer stands in one shard, and what it is to be sent next.
+//!
+//! A cursor pulls: it is asked for its next step when the consumer has taken the last one. While a consumer
+//! dawdles its cursor keeps the state it saw last, so that the way from there to now can still be told once
+//! the journal has turned; [`Hold::expire`] takes that away from those who make no progress.
+
+use std::{
+    collections::HashMap,
+    mem,
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Batch, Change, Event, Item, Position, Segment, Select, State, What,
+    fold::{compare, fold},
+};
+use crate::object::Key;
+
+/// Up to so many entries a consumer of the whole kind is sent as they were encoded for all, rather than folded
+/// for it.
+const SHARED_ENTRIES: u64 = 512;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Cursor<T>(Arc<Mutex<Inner<T>>>);
+
+/// A hold on what a cursor keeps alive.
+#[derive(Debug)]
+pub struct Hold<T>(Arc<Mutex<Inner<T>>>);
+
+#[derive(Debug)]
+struct Inner<T> {
+    place: Place<T>,
+    progress: Instant,
+}
+
+#[derive(Debug)]
+enum Place<T> {
+    /// A reset comes next.
+    Lost(ResetReason),
+    /// In a frozen state, `after` this key.
+    Snapshot {
+        state: Arc<State<T>>,
+        after: Option<Key>,
+    },
+    /// In the change index of a frozen state, after sequence `at`, for a reader that has seen all up to `from`.
+    Changes {
+        state: Arc<State<T>>,
+        from: u64,
+        at: u64,
+        /// Uids that the reader knew under keys that others have taken: told together with those.
+        replaced: HashMap<Key, Arc<str>>,
+    },
+    /// Between two frozen states, `after` this key.
+    Difference {
+        base: Arc<State<T>>,
+        state: Arc<State<T>>,
+        after: Option<Key>,
+    },
+    /// All up to this sequence has been sent. `seen` is the state at that sequence.
+    Head {
+        history: u64,
+        sequence: u64,
+        seen: Option<Arc<State<T>>>,
+    },
+}
+
+/// Why a consumer must start over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResetReason {
+    /// It is its beginning.
+    Initial,
+    /// It is further back than what is remembered.
+    PastJournal,
+    /// Its position is of a replica that saw something else.
+    HistoryDiffers,
+    /// The upstream's revisions went back.
+    HistoryVoid,
+    /// It made no progress for too long in the middle of a state.
+    Stalled,
+}
+
+/// What to send next.
+#[derive(Debug)]
+pub enum Step<T> {
+    /// Nothing, until the shard publishes.
+    Idle,
+    /// A whole state follows.
+    Reset(ResetReason),
+    /// Some of that state's items, in key order; never empty.
+    Items {
+        /// The state's revision.
+        revision: u64,
+        /// The items.
+        items: Vec<Arc<T>>,
+    },
+    /// The state is complete; resume here.
+    ResetEnd(Position),
+    /// All entries of these segments after sequence `from`, as they are.
+    Shared {
+        /// Oldest first.
+        segments: Vec<Arc<Segment<T>>>,
+        /// Skip up to here.
+        from: u64,
+        /// Resume here once they are sent.
+        position: Position,
+    },
+    /// Events, perhaps none.
+    Events {
+        /// What to send.
+        batch: Batch<T>,
+        /// Resume here once all are sent; absent inside an atom.
+        position: Option<Position>,
+    },
+}
+
+impl<T> Inner<T> {
+    fn lock(shared: &Mutex<Self>) -> MutexGuard<'_, Self> {
+        shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Hold<T> {
+    /// Lets go of what is held if the cursor has not stepped for `patience`. Whether it did.
+    pub fn expire(&self, now: Instant, patience: Duration) -> bool {
+        let mut inner = Inner::lock(&self.0);
+        if now.saturating_duration_since(inner.progress) <= patience {
+            return false;
+        }
+        match &mut inner.place {
+            Place::Lost(_) | Place::Head { seen: None, .. } => return false,
+            Place::Head { seen, .. } => *seen = None,
+            walking => *walking = Place::Lost(ResetReason::Stalled),
+        }
+        true
+    }
+
+    /// When the cursor stepped last.
+    pub fn progress(&self) -> Instant {
+        Inner::lock(&self.0).progress
+    }
+
+    /// "snapshot", "catch_up" or "head".
+    pub fn describe(&self) -> &'static str {
+        match Inner::lock(&self.0).place {
+            Place::Lost(_) | Place::Snapshot { .. } => "snapshot",
+            Place::Changes { .. } | Place::Difference { .. } => "catch_up",
+            Place::Head { .. } => "head",
+        }
+    }
+}
+
+impl<T: Item> Hold<T> {
+    /// How many changes of the shard have not been sent, those out of scope included.
+    pub fn lag(&self, current: &State<T>) -> u64 {
+        let sequence = match &Inner::lock(&self.0).place {
+            Place::Lost(_) | Place::Snapshot { .. } => 0,
+            Place::Changes { from, .. } => *from,
+            Place::Difference { base, .. } => base.sequence,
+            Place::Head { sequence, .. } => *sequence,
+        };
+        current.sequence.saturating_sub(sequence)
+    }
+}
+
+impl<T: Item> Cursor<T> {
+    /// Begins with a whole state.
+    pub fn start(reason: ResetReason, now: Instant) -> Self {
+        Self::at(Place::Lost(reason), now)
+    }
+
+    /// Goes on after `sequence` of this process and history.
+    pub fn resume(history: u64, sequence: u64, now: Instant) -> Self {
+        let place = Place::Head {
+            history,
+            sequence,
+            seen: None,
+        };
+        Self::at(place, now)
+    }
+
+    /// Counts as a step: the consumer is alive, if busy elsewhere.
+    pub fn touch(&self, now: Instant) {
+        Inner::lock(&self.0).progress = now;
+    }
+
+    /// Walks one state and no further; see [`Cursor::walk`].
+    pub fn over(state: Arc<State<T>>, now: Instant) -> Self {
+        Self::at(Place::Snapshot { state, after: None }, now)
+    }
+
+    fn at(place: Place<T>, now: Instant) -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            place,
+            progress: now,
+        })))
+    }
+
+    /// What the cursor keeps alive, for whoever watches over that.
+    pub fn hold(&self) -> Hold<T> {
+        Hold(self.0.clone())
+    }
+
+    /// The next of the state being walked: [`Step::Items`], then [`Step::ResetEnd`]. `None` where it was taken away.
+    pub fn walk<S: Select<T> + ?Sized>(
+        &mut self,
+        select: &S,
+        budget: usize,
+        now: Instant,
+    ) -> Option<Step<T>> {
+        let mut inner = Inner::lock(&self.0);
+        inner.progress = now;
+        inner.place.walk(select, budget)
+    }
+
+    /// What to send next, given the shard's latest state; at most about `budget` bytes of items at once, but
+    /// never nothing while something is left. An atom is walked in one frozen state, however often `current`
+    /// moves on meanwhile.
+    pub fn step<S: Select<T> + ?Sized>(
+        &mut self,
+        current: &Arc<State<T>>,
+        select: &S,
+        budget: usize,
+        now: Instant,
+    ) -> Step<T> {
+        let mut inner = Inner::lock(&self.0);
+        inner.progress = now;
+        let place = &mut inner.place;
+        if place
+            .history()
+            .is_some_and(|history| history != current.history)
+        {
+            *place = Place::Lost(ResetReason::HistoryVoid);
+        }
+        if let Some(step) = place.leave_head(current, select) {
+            return step;
+        }
+        if let Some(step) = place.walk(select, budget) {
+            return step;
+        }
+        match mem::replace(place, Place::Lost(ResetReason::Stalled)) {
+            Place::Lost(reason) => {
+                *place = Place::Snapshot {
+                    state: current.clone(),
+                    after: None,
+                };
+                Step::Reset(reason)
+            }
+            Place::Changes {
+                state,
+                from,
+                at,
+                mut replaced,
+            } => {
+                let (events, at) = some_changes(&state, select, from, at, &mut replaced, budget);
+                let position = at.is_none().then(|| state.position());
+                *place = match at {
+                    None => Place::head(&state),
+                    Some(at) => Place::Changes {
+                        state,
+                        from,
+                        at,
+                        replaced,
+                    },
+                };
+                Step::events(events, position)
+            }
+            Place::Difference { base, state, after } => {
+                let (events, after) = some_difference(&base, &state, select, after, budget);
+                let position = after.is_none().then(|| state.position());
+                *place = match after {
+                    None => Place::head(&state),
+                    after => Place::Difference { base, state, after },
+                };
+                Step::events(events, position)
+            }
+            done @ (Place::Snapshot { .. } | Place::Head { .. }) => {
+                *place = done;
+                Step::Idle
+            }
+        }
+    }
+}
+
+impl<T> Step<T> {
+    fn events(events: Vec<Event<T>>, position: Option<Position>) -> Self {
+        let batch = Batch {
+            segments: Vec::new(),
+            events,
+        };
+        Self::Events { batch, position }
+    }
+}
+
+impl<T: Item> Place<T> {
+    fn head(state: &Arc<State<T>>) -> Self {
+        Self::Head {
+            history: state.history,
+            sequence: state.sequence,
+            seen: Some(state.clone()),
+        }
+    }
+
+    fn history(&self) -> Option<u64> {
+        match self {
+            Self::Lost(_) => None,
+            Self::Snapshot { state, .. }
+            | Self::Changes { state, .. }
+            | Self::Difference { state, .. } => Some(state.history),
+            Self::Head { history, .. } => Some(*history),
+        }
+    }
+
+    /// In a snapshot: goes on in it.
+    fn walk<S: Select<T> + ?Sized>(&mut self, select: &S, budget: usize) -> Option<Step<T>> {
+        let Self::Snapshot { state, after } = self else {
+            return None;
+        };
+        let items = some_items(state, select, after.as_ref(), budget);
+        if let Some(last) = items.last() {
+            *after = Some(last.key().clone());
+            let revision = state.revision;
+            return Some(Step::Items { revision, items });
+        }
+        let position = state.position();
+        *self = Self::head(&state.clone());
+        Some(Step::ResetEnd(position))
+    }
+
+    /// At the head: stays there with what the journal has, or goes to where the way to `current` can be walked.
+    fn leave_head<S: Select<T> + ?Sized>(
+        &mut self,
+        current: &Arc<State<T>>,
+        select: &S,
+    ) -> Option<Step<T>> {
+        let Self::Head { sequence, seen, .. } = self else {
+            return None;
+        };
+        let from = *sequence;
+        if from == current.sequence {
+            *seen = Some(current.clone());
+            return Some(Step::Idle);
+        }
+        if from >= current.journal.floor {
+            let position = current.position();
+            let segments: Vec<_> = current.journal.after(from).cloned().collect();
+            *self = Self::head(current);
+            let few = current.sequence - from <= SHARED_ENTRIES;
+            return Some(if few && select.is_everything() {
+                Step::Shared {
+                    segments,
+                    from,
+                    position,
+                }
+            } else {
+                Step::Events {
+                    batch: fold(segments, from, select),
+                    position: Some(position),
+                }
+            });
+        }
+        let state = current.clone();
+        *self = if !select.is_filter() && from >= current.tombstone_floor {
+            Self::Changes {
+                state,
+                from,
+                at: from,
+                replaced: HashMap::new(),
+            }
+        } else if let Some(base) = seen.take() {
+            Self::Difference {
+                base,
+                state,
+                after: None,
+            }
+        } else {
+            Self::Lost(ResetReason::PastJournal)
+        };
+        None
+    }
+}
+
+/// The selected items after `after`.
+fn some_items<T: Item, S: Select<T> + ?Sized>(
+    state: &State<T>,
+    select: &S,
+    after: Option<&Key>,
+    budget: usize,
+) -> Vec<Arc<T>> {
+    let mut items = Vec::new();
+    let mut bytes = 0;
+    for (_, slot) in state.scan(select, after) {
+        if !select.matches(&slot.item) {
+            continue;
+        }
+        bytes += slot.item.size();
+        items.push(slot.item.clone());
+        if bytes >= budget {
+            break;
+        }
+    }
+    items
+}
+
+/// The changes after sequence `at` for a reader of `from`, and the sequence to go on after, if there is more.
+fn some_changes<T: Item, S: Select<T> + ?Sized>(
+    state: &State<T>,
+    select: &S,
+    from: u64,
+    at: u64,
+    replaced: &mut HashMap<Key, Arc<str>>,
+    budget: usize,
+) -> (Vec<Event<T>>, Option<u64>) {
+    let mut events = Vec::new();
+    let mut bytes = 0;
+    for (sequence, change) in state.changes.range((Bound::Excluded(at), Bound::Unbounded)) {
+        match change {
+            Change::Live(key) if select.in_scope(key) => {
+                let Some(slot) = state.objects.get(key) else {
+                    continue;
+                };
+                if let Some(uid) = replaced.remove(key) {
+                    events.push(Event {
+                        revision: slot.revision,
+                        what: What::Delete {
+                            key: key.clone(),
+                            uid,
+                            cause: super::Cause::Replaced,
+                        },
+                    });
+                }
+                bytes += slot.item.size();
+                events.push(Event {
+                    revision: slot.revision,
+                    what: What::Upsert {
+                        item: slot.item.clone(),
+                        entry: None,
+                    },
+                });
+            }
+            Change::Tombstone {
+                key,
+                uid,
+                cause,
+                revision,
+                born,
+            } if *born <= from && select.in_scope(key) => match state.objects.get(key) {
+                // It is back: the reader only needs its latest, which comes later.
+                Some(slot) if slot.item.uid() == &**uid => {}
+                Some(_) => {
+                    replaced.insert(key.clone(), uid.clone());
+                }
+                None => {
+                    bytes += size_of::<Event<T>>() + key.as_str().len();
+                    events.push(Event {
+                        revision: *revision,
+                        what: What::Delete {
+                            key: key.clone(),
+                            uid: uid.clone(),
+                            cause: *cause,
+                        },
+                    });
+                }
+            },
+            Change::Live(_) | Change::Tombstone { .. } => {}
+        }
+        if bytes >= budget {
+            return (events, Some(*sequence));
+        }
+    }
+    (events, None)
+}
+
+/// What differs between two states after key `after`, and the key to go on after, if there is more. All events
+/// carry the later state's revision, since those of the changes between are not known any more.
+fn some_difference<T: Item, S: Select<T> + ?Sized>(
+    base: &State<T>,
+    state: &State<T>,
+    select: &S,
+    after: Option<Key>,
+    budget: usize,
+) -> (Vec<Event<T>>, Option<Key>) {
+    let mut old = base.scan(select, after.as_ref()).peekable();
+    let mut new = state.scan(select, after.as_ref()).peekable();
+    let mut events = Vec::new();
+    let mut bytes = 0;
+    loop {
+        let key = match (old.peek(), new.peek()) {
+            (None, None) => return (events, None),
+            (Some((key, _)), None) | (None, Some((key, _))) => (*key).clone(),
+            (Some((a, _)), Some((b, _))) => (*a).min(*b).clone(),
+        };
+        let held = old.next_if(|(at, _)| **at == key).map(|(_, slot)| slot);
+        let now = new.next_if(|(at, _)| **at == key).map(|(_, slot)| slot);
+        if held.map(|slot| slot.sequence) == now.map(|slot| slot.sequence) {
+            continue;
+        }
+        let before = events.len();
+        compare(
+            select,
+            held.map(|slot| &slot.item),
+            now.map(|slot| &slot.item),
+            state.revision,
+            &mut events,
+        );
+        if events.len() > before {
+            bytes += size_of::<Event<T>>() + now.map_or(0, |slot| slot.item.size());
+        }
+        if bytes >= budget {
+            return (events, Some(key));
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The one place where a span of changes becomes what a consumer is sent.
+//!
+//! Pure: entries in, events out, given what the consumer selects. Per item only the first `before` and the
+//! last `after` count; whether the consumer held the item, and whether it shall hold it, are told by those
+//! two, so that no membership is kept per consumer.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Cause, Item, Segment, state::KeyRange};
+use crate::object::Key;
+
+/// What a consumer wants of a shard: where to look, and which of what is there.
+pub trait Select<T>: Send + Sync {
+    /// The parts of the keys to look at, in key order.
+    fn ranges(&self) -> Vec<KeyRange>;
+
+    /// Whether the key is in the scope. Must agree with `ranges`.
+    fn in_scope(&self, key: &Key) -> bool;
+
+    /// Whether an item in the scope is selected.
+    fn matches(&self, item: &T) -> bool;
+
+    /// Whether `matches` depends on what may change about an item.
+    fn is_filter(&self) -> bool;
+
+    /// Whether every item there is is selected.
+    fn is_everything(&self) -> bool;
+}
+
+/// What happened, as a consumer is told.
+#[derive(Debug)]
+pub struct Event<T> {
+    /// Position in the stream.
+    pub revision: u64,
+    /// See [`What`].
+    pub what: What<T>,
+}
+
+/// The two kinds of event.
+#[derive(Debug)]
+pub enum What<T> {
+    /// The item is selected and this is it.
+    Upsert {
+        /// The item.
+        item: Arc<T>,
+        /// The entry that this event is, word for word: whoever has encoded that can send the same bytes.
+        entry: Option<EntryRef>,
+    },
+    /// The item is selected no more.
+    Delete {
+        /// Its key.
+        key: Key,
+        /// Its uid.
+        uid: Arc<str>,
+        /// Why.
+        cause: Cause,
+    },
+}
+
+/// An entry of [`Batch::segments`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EntryRef {
+    /// Which segment.
+    pub segment: usize,
+    /// Which of its entries.
+    pub index: usize,
+}
+
+/// Events in the order of their revisions, and the segments that they point into.
+#[derive(Debug)]
+pub struct Batch<T> {
+    /// See [`EntryRef`].
+    pub segments: Vec<Arc<Segment<T>>>,
+    /// What to send.
+    pub events: Vec<Event<T>>,
+}
+
+impl<T> Default for Batch<T> {
+    fn default() -> Self {
+        Self {
+            segments: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+}
+
+/// Of one key, what a span of entries comes to.
+struct Span<'a, T> {
+    before: Option<&'a Arc<T>>,
+    /// Why the item of `before` went, if it did.
+    gone: Option<Cause>,
+    last: EntryRef,
+}
+
+/// Folds the entries of `segments` after sequence `from`.
+pub fn fold<T: Item, S: Select<T> + ?Sized>(
+    segments: Vec<Arc<Segment<T>>>,
+    from: u64,
+    select: &S,
+) -> Batch<T> {
+    let mut spans: HashMap<&Key, Span<'_, T>> = HashMap::new();
+    for (segment_at, segment) in segments.iter().enumerate() {
+        let skip = (from + 1).saturating_sub(segment.first) as usize;
+        for (index, entry) in segment.entries.iter().enumerate().skip(skip) {
+            let Some(key) = entry.item().map(|item| item.key()) else {
+                continue;
+            };
+            if !select.in_scope(key) {
+                continue;
+            }
+            let at = EntryRef {
+                segment: segment_at,
+                index,
+            };
+            let span = spans.entry(key).or_insert(Span {
+                before: entry.before.as_ref(),
+                gone: None,
+                last: at,
+            });
+            span.last = at;
+            if entry.after.is_none() {
+                span.gone.get_or_insert(entry.cause);
+            }
+        }
+    }
+    let mut spans: Vec<_> = spans.into_values().collect();
+    spans.sort_unstable_by_key(|span| span.last);
+    let mut events = Vec::with_capacity(spans.len());
+    for span in spans {
+        let last = &segments[span.last.segment].entries[span.last.index];
+        let held = span.before.filter(|item| select.matches(item));
+        let wanted = last.after.as_ref().filter(|item| select.matches(item));
+        let went = match (held, &last.after) {
+            (None, _) => None,
+            (Some(held), Some(after)) if held.uid() == after.uid() => {
+                wanted.is_none().then_some((held, Cause::LeftSelector))
+            }
+            (Some(held), Some(_)) if wanted.is_some() => Some((held, Cause::Replaced)),
+            (Some(held), _) => Some((held, span.gone.unwrap_or(last.cause))),
+        };
+        if let Some((held, cause)) = went {
+            events.push(Event {
+                revision: last.revision,
+                what: What::Delete {
+                    key: held.key().clone(),
+                    uid: held.uid().into(),
+                    cause,
+                },
+            });
+        }
+        if let Some(item) = wanted.filter(|item| held.is_none_or(|held| !same(&**held, &**item))) {
+            events.push(Event {
+                revision: last.revision,
+                what: What::Upsert {
+                    item: item.clone(),
+                    entry: Some(span.last),
+                },
+            });
+        }
+    }
+    Batch { segments, events }
+}
+
+/// Whether a consumer that holds `held` has nothing to learn from `item`.
+pub(super) fn same<T: Item>(held: &T, item: &T) -> bool {
+    held.uid() == item.uid()
+        && held.version() == item.version()
+        && held.is_stale() == item.is_stale()
+}
+
+/// What to tell a consumer that holds `held` of its selection when there is now `now`, where nothing is known
+/// of what lies between but `cause`, why the held one is gone.
+pub(super) fn compare<T: Item, S: Select<T> + ?Sized>(
+    select: &S,
+    held: Option<&Arc<T>>,
+    now: Option<&Arc<T>>,
+    revision: u64,
+    events: &mut Vec<Event<T>>,
+) {
+    let held = held.filter(|item| select.matches(item));
+    let wanted = now.filter(|item| select.matches(item));
+    if let Some(held) = held {
+        let cause = match (now, wanted) {
+            (Some(now), _) if now.uid() == held.uid() => {
+                wanted.is_none().then_some(Cause::LeftSelector)
+            }
+            (_, Some(_)) => Some(Cause::Replaced),
+            _ => Some(Cause::Deleted),
+        };
+        if let Some(cause) = cause {
+            let what = What::Delete {
+                key: held.key().clone(),
+                uid: held.uid().into(),
+                cause,
+            };
+            events.push(Event { revision, what });
+        }
+    }
+    if let Some(item) = wanted.filter(|item| held.is_none_or(|held| !same(&**held, &**item))) {
+        let what = What::Upsert {
+            item: item.clone(),
+            entry: None,
+        };
+        events.push(Event { revision, what });
+    }
+}
