@@ -9,10 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::watch as channel;
 use tonic::transport::{Server, server::TcpConnectInfo};
 
-use crate::cache::Catalog;
+use crate::{
+    cache::Catalog,
+    shutdown::{Shutdown, Stage},
+};
 
 mod ask;
 pub mod cache;
@@ -54,8 +56,7 @@ struct Inner {
     projections: Arc<encode::Projections>,
     /// Tells this process's tokens from others'.
     incarnation: u64,
-    /// Turns true when streams shall end.
-    draining: channel::Receiver<bool>,
+    shutdown: Shutdown,
 }
 
 /// How the services behave.
@@ -82,7 +83,7 @@ impl Api {
             consumers: Arc::default(),
             projections: Arc::default(),
             incarnation: fastrand::u64(1..),
-            draining,
+            shutdown,
         }))
     }
 
@@ -97,10 +98,11 @@ impl Api {
     }
 
     fn is_draining(&self) -> bool {
-        *self.0.draining.borrow()
+        self.0.shutdown.stage() != Stage::Running
     }
 
-    /// Accepts connections until `stop` ends, then waits for the open ones; the caller bounds that.
+    /// Accepts connections until the shutdown begins to drain, then waits for the open ones to end; the caller
+    /// bounds that.
     pub async fn serve(
         self,
         listener: tokio::net::TcpListener,
@@ -115,7 +117,6 @@ impl Api {
             Error = std::convert::Infallible,
             Future: Send + 'static,
         >,
-        stop: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
         let incoming = tonic::transport::server::TcpIncoming::from(listener)
             .with_nodelay(Some(true))
@@ -126,6 +127,7 @@ impl Api {
         let reflection_alpha = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(crate::proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        let draining = self.0.shutdown.draining_owned();
         Server::builder()
             .max_concurrent_streams(MAX_STREAMS)
             .http2_max_header_list_size(MAX_HEADERS)
@@ -136,7 +138,7 @@ impl Api {
             .add_service(reflection_alpha.build_v1alpha()?)
             .add_service(cache::CacheService::new(self.clone()))
             .add_service(introspection::service(self))
-            .serve_with_incoming_shutdown(incoming, stop)
+            .serve_with_incoming_shutdown(incoming, draining)
             .await?;
         Ok(())
     }

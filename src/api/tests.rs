@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::sync::watch as channel;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
@@ -25,7 +24,7 @@ struct Fixture {
     kind: Arc<Kind>,
     decoder: Decoder,
     api: Api,
-    drain: channel::Sender<bool>,
+    shutdown: Shutdown,
 }
 
 impl Fixture {
@@ -50,17 +49,17 @@ impl Fixture {
         let selectable = Selectable::builtin("", "pods");
         let pruner = Pruner::new(&PruneRules::default()).unwrap();
         let decoder = Decoder::new("v1", "Pod", true, &pruner, &selectable);
-        let (drain, draining) = channel::channel(false);
+        let shutdown = Shutdown::new();
         let fixture = Self {
             api: Api::new(
                 Catalog::new(vec![kind.clone()]),
                 Settings::default(),
-                draining,
+                shutdown.clone(),
             ),
             writers,
             kind,
             decoder,
-            drain,
+            shutdown,
         };
         fixture.kind.set_identity(Identity {
             group: String::new(),
@@ -860,7 +859,7 @@ async fn a_draining_server_ends_streams_with_a_token_and_when_to_come_back() {
     let fixture = Fixture::with_pods(1);
     let mut watch = fixture.watch(all_pods()).await;
     watch.initial().await;
-    fixture.drain.send(true).unwrap();
+    fixture.shutdown.drain();
     let (_, end) = watch.next().await;
     assert_eq!(
         (end.r#type(), end.reason.as_str()),

@@ -8,10 +8,7 @@ use std::{collections::VecDeque, mem, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, stream};
 use http_body::Frame;
-use tokio::{
-    sync::{Notify, watch as channel},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 use tonic::{Status, body::Body};
 
 use super::{
@@ -32,6 +29,7 @@ use crate::{
     cache::{Kind, Phase, Position, Shard, Subscription, Use},
     object::Object,
     proto::{self, MarkType},
+    shutdown::Shutdown,
 };
 
 /// Up to this size events are sent in one frame with the mark behind them, at the price of a copy.
@@ -76,7 +74,7 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
             .consumers
             .enter("WatchObjects", caller, kind.clone(), asked),
         notify: Arc::default(),
-        draining: api.0.draining.clone(),
+        shutdown: api.0.shutdown.clone(),
         waiting: Vec::new(),
         stream: None,
         out: VecDeque::new(),
@@ -110,7 +108,7 @@ struct Watch {
     #[expect(dead_code, reason = "held, not read")]
     used: Use,
     notify: Arc<Notify>,
-    draining: channel::Receiver<bool>,
+    shutdown: Shutdown,
     /// Wakes once the kind's identity is known.
     waiting: Vec<Subscription>,
     /// Absent until then.
@@ -223,12 +221,7 @@ impl Watch {
         tokio::select! {
             () = self.notify.notified() => {}
             () = tokio::time::sleep_until(until) => {}
-            changed = self.draining.changed() => {
-                // Whoever would say so is gone: then there is nothing to wait for.
-                if changed.is_err() {
-                    self.finish(Error::Draining);
-                }
-            }
+            () = self.shutdown.draining() => {}
         }
     }
 
