@@ -75,8 +75,8 @@ impl Default for Settings {
 }
 
 impl Api {
-    /// Serves these kinds until `draining` turns true; then streams end with a last token.
-    pub fn new(catalog: Catalog, settings: Settings, draining: channel::Receiver<bool>) -> Self {
+    /// Serves these kinds until the shutdown begins to drain; then streams end with a last token.
+    pub fn new(catalog: Catalog, settings: Settings, shutdown: Shutdown) -> Self {
         Self(Arc::new(Inner {
             catalog,
             settings,

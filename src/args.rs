@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::upstream::KubeSource;
+use crate::{cli, upstream::KubeSource};
 
 /// One watch per Kubernetes kind, shared by everybody.
 #[derive(Debug, Parser)]
@@ -23,6 +23,9 @@ pub enum Command {
     /// Work with the configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Read from a running informerd
+    #[command(flatten)]
+    Read(cli::Command),
 }
 
 /// `informerd serve`. Flags go before the file.
