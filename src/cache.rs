@@ -16,7 +16,10 @@ use crate::object::{Key, Object};
 pub mod cursor;
 pub mod fold;
 pub mod journal;
+pub mod kind;
 pub mod shard;
+#[cfg(test)]
+mod simulation;
 pub mod state;
 pub mod wake;
 pub mod writer;
@@ -24,6 +27,7 @@ pub mod writer;
 pub use cursor::{Cursor, Hold, ResetReason, Step};
 pub use fold::{Batch, EntryRef, Event, Select, What};
 pub use journal::{Encoded, Entry, Journal, Limits, ProjectionId, Segment};
+pub use kind::{Catalog, Identity, Kind, Use};
 pub use shard::{Counters, Phase, Shard, Status};
 pub use state::{Change, KeyRange, Position, Resolution, Slot, State};
 pub use wake::{Subscription, WakeScope};
