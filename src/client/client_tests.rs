@@ -13,6 +13,15 @@ fn client(address: std::net::SocketAddr) -> Client {
     Client::connect(&address.to_string()).expect("a good address")
 }
 
+/// The next event, soon.
+async fn next(watch: &mut Watch) -> WatchEvent {
+    let event = tokio::time::timeout(Duration::from_secs(30), watch.next()).await;
+    event
+        .expect("comes in time")
+        .expect("goes on")
+        .expect("not for good")
+}
+
 #[tokio::test]
 async fn a_server_that_is_not_there_is_named_with_what_to_do() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -144,7 +153,7 @@ async fn a_watch_survives_a_cut_connection() {
     let mut mirror = Mirror::new();
     let mut cuts = Vec::new();
     while mirror.token() != "t2" {
-        let event = watch.next().await.expect("goes on").expect("not for good");
+        let event = next(&mut watch).await;
         mirror.apply(&event);
         match event {
             WatchEvent::ResetEnd { .. } => proxy.cut(),
@@ -180,7 +189,7 @@ async fn a_stuck_stream_is_left_for_another_connection() {
         ..Default::default()
     });
     while watch.token() != "t2" {
-        watch.next().await.expect("goes on").expect("not for good");
+        next(&mut watch).await;
     }
     assert_eq!(proxy.accepted.load(std::sync::atomic::Ordering::Relaxed), 2);
 }

@@ -109,9 +109,11 @@ async fn until_cut(watch: &mut Watch, mirror: &mut Mirror) -> (Error, Duration) 
 
 /// Gives events until a mark has moved the token to this.
 async fn until_token(watch: &mut Watch, mirror: &mut Mirror, token: &str) {
+    let until = Instant::now() + Duration::from_secs(3600);
     while mirror.token() != token {
         let event = watch.next().await.expect("goes on").expect("not for good");
         mirror.apply(&event);
+        assert!(Instant::now() < until, "no mark moves the token to {token}");
     }
     assert_eq!(watch.token(), token);
 }
@@ -186,6 +188,18 @@ async fn a_cut_within_a_reset_keeps_the_old_state_and_the_old_token() {
     until_token(&mut watch, &mut mirror, "t9").await;
     assert_eq!(tokens(&asked), ["", "t2", "t2"]);
     assert_eq!(mirror.objects().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_that_was_cut_holds_up_no_later_token() {
+    let first = call([
+        mark(Reset, ""),
+        events([upsert(object("n", "z", "9", "9"))]),
+    ])
+    .closes();
+    let (mut watch, asked) = watch([first, call([mark(Progress, "t3")])]);
+    until_token(&mut watch, &mut Mirror::new(), "t3").await;
+    assert_eq!(tokens(&asked), ["", ""]);
 }
 
 #[tokio::test(start_paused = true)]
