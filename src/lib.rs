@@ -2,5 +2,9 @@
 
 pub mod cache;
 pub mod digest;
+pub mod feed;
+pub mod heartbeat;
 pub mod object;
 pub mod proto;
+pub mod shutdown;
+pub mod telemetry;
