@@ -1,6 +1,7 @@
 //! informerd: one watch per Kubernetes resource kind, shared by everybody.
 
 pub mod cache;
+pub mod controller;
 pub mod digest;
 pub mod feed;
 pub mod heartbeat;
