@@ -7,7 +7,9 @@
 //! Watches of its own were refused: kube's `Controller::new` opens one for each controller, and never reconciles
 //! what was deleted.
 
-use std::{any::Any, error::Error, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any, error::Error, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration,
+};
 
 use futures::{FutureExt, StreamExt};
 use kube::runtime::controller::{self as kube_controller, Config, Controller};
@@ -16,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, error, warn};
 
 use crate::{
+    config::Reads,
     feed::{Acknowledger, Feed, Handle},
     heartbeat::Heartbeat,
     object::Key,
@@ -31,19 +34,6 @@ pub use kube::runtime::controller::Action;
 use backoff::Backoff;
 use workqueue::Workqueue;
 
-/// What a controller reads of one kind. A config that prunes any of it is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reads {
-    /// The controller's name.
-    pub controller: &'static str,
-    /// The plural of a kind: `nodes`, `deployments.apps`.
-    pub resource: &'static str,
-    /// Other names that a config may have for it: `node`, `no`.
-    pub aliases: &'static [&'static str],
-    /// The paths that it reads there, outside identity, labels and owner references.
-    pub paths: &'static [&'static str],
-}
-
 /// One controller: brings about what one object asks for.
 pub trait Reconciler: Send + Sync + 'static {
     /// In metrics and logs.
@@ -54,7 +44,10 @@ pub trait Reconciler: Send + Sync + 'static {
     /// Deals with one object as it is now, or with its deletion where the handle is a tombstone. Called again
     /// for the same state after an error or a restart, so it must not matter how often; never called twice at
     /// once for one key. An object that was deleted and created again may be seen with its new uid only.
-    fn reconcile(&self, handle: Arc<Handle>) -> impl Future<Output = Result<Action, ReconcileError>> + Send;
+    fn reconcile(
+        &self,
+        handle: Arc<Handle>,
+    ) -> impl Future<Output = Result<Action, ReconcileError>> + Send;
 }
 
 /// Why a reconcile failed.
@@ -120,16 +113,34 @@ impl Default for Settings {
 
 /// Says what this module's metrics mean.
 pub fn describe_metrics() {
-    metrics::describe_counter!("controller_runtime_reconcile_total", "Reconciles, by controller and result.");
-    metrics::describe_counter!("controller_runtime_reconcile_errors_total", "Reconciles that failed.");
+    metrics::describe_counter!(
+        "controller_runtime_reconcile_total",
+        "Reconciles, by controller and result."
+    );
+    metrics::describe_counter!(
+        "controller_runtime_reconcile_errors_total",
+        "Reconciles that failed."
+    );
     metrics::describe_counter!(
         "controller_runtime_terminal_reconcile_errors_total",
         "Reconciles that failed for good: not tried again before the object changes."
     );
-    metrics::describe_counter!("controller_runtime_reconcile_panics_total", "Reconciles that panicked.");
-    metrics::describe_histogram!("controller_runtime_reconcile_time_seconds", "Time that a reconcile took.");
-    metrics::describe_gauge!("controller_runtime_max_concurrent_reconciles", "How many may run at once.");
-    metrics::describe_gauge!("controller_runtime_active_workers", "Reconciles that are running.");
+    metrics::describe_counter!(
+        "controller_runtime_reconcile_panics_total",
+        "Reconciles that panicked."
+    );
+    metrics::describe_histogram!(
+        "controller_runtime_reconcile_time_seconds",
+        "Time that a reconcile took."
+    );
+    metrics::describe_gauge!(
+        "controller_runtime_max_concurrent_reconciles",
+        "How many may run at once."
+    );
+    metrics::describe_gauge!(
+        "controller_runtime_active_workers",
+        "Reconciles that are running."
+    );
     workqueue::describe_metrics();
 }
 
@@ -165,7 +176,9 @@ pub async fn run<R: Reconciler>(
         let context = context.clone();
         subscriber.inspect(move |handle| context.workqueue.add(handle.key()))
     };
-    let config = Config::default().debounce(settings.debounce).concurrency(settings.concurrency);
+    let config = Config::default()
+        .debounce(settings.debounce)
+        .concurrency(settings.concurrency);
     let results = Controller::for_shared_stream_with(triggers, feed.store(), feed.kind().clone())
         .with_config(config)
         .graceful_shutdown_on(shutdown.draining_owned())
@@ -196,7 +209,8 @@ impl<R: Reconciler> Context<R> {
         gauge!("controller_runtime_active_workers", "controller" => R::NAME).increment(1);
         // The async block, so that a panic before the first await is caught too.
         let reconcile = async { self.reconciler.reconcile(handle.clone()).await };
-        let outcome = match timeout(self.timeout, AssertUnwindSafe(reconcile).catch_unwind()).await {
+        let outcome = match timeout(self.timeout, AssertUnwindSafe(reconcile).catch_unwind()).await
+        {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panic)) => Err(ReconcileError::Panicked(words(&*panic).to_owned())),
             Err(_) => Err(ReconcileError::TimedOut(self.timeout)),
@@ -205,7 +219,10 @@ impl<R: Reconciler> Context<R> {
         self.workqueue.done(began.elapsed());
         count::<R>(&outcome, began.elapsed());
         // What cannot be dealt with, ever, must not be kept for ever either.
-        let dealt_with = outcome.as_ref().err().is_none_or(ReconcileError::is_permanent);
+        let dealt_with = outcome
+            .as_ref()
+            .err()
+            .is_none_or(ReconcileError::is_permanent);
         if dealt_with {
             self.backoff.forget(handle.key());
             if handle.is_tombstone() {
@@ -234,7 +251,10 @@ impl<R: Reconciler> Context<R> {
             Ok(_) | Err(kube_controller::Error::ReconcilerFailed(..)) => {}
             // A trigger that was still waiting when the deletion was acknowledged: nothing is left to do.
             Err(kube_controller::Error::ObjectNotFound(object)) => {
-                let key = Key::new(object.namespace.as_deref().unwrap_or_default(), &object.name);
+                let key = Key::new(
+                    object.namespace.as_deref().unwrap_or_default(),
+                    &object.name,
+                );
                 debug!(controller = R::NAME, object = %key, "deleted and dealt with");
                 self.workqueue.start(&key);
                 self.backoff.forget(&key);
@@ -255,16 +275,20 @@ fn count<R: Reconciler>(outcome: &Result<Action, ReconcileError>, took: Duration
         Ok(_) => "requeue_after",
         Err(_) => "error",
     };
-    counter!("controller_runtime_reconcile_total", "controller" => R::NAME, "result" => result).increment(1);
-    histogram!("controller_runtime_reconcile_time_seconds", "controller" => R::NAME).record(took.as_secs_f64());
+    counter!("controller_runtime_reconcile_total", "controller" => R::NAME, "result" => result)
+        .increment(1);
+    histogram!("controller_runtime_reconcile_time_seconds", "controller" => R::NAME)
+        .record(took.as_secs_f64());
     let Err(failure) = outcome else { return };
     counter!("controller_runtime_reconcile_errors_total", "controller" => R::NAME).increment(1);
     match failure {
         ReconcileError::Permanent(_) => {
-            counter!("controller_runtime_terminal_reconcile_errors_total", "controller" => R::NAME).increment(1);
+            counter!("controller_runtime_terminal_reconcile_errors_total", "controller" => R::NAME)
+                .increment(1);
         }
         ReconcileError::Panicked(_) => {
-            counter!("controller_runtime_reconcile_panics_total", "controller" => R::NAME).increment(1);
+            counter!("controller_runtime_reconcile_panics_total", "controller" => R::NAME)
+                .increment(1);
         }
         ReconcileError::Transient(_) | ReconcileError::TimedOut(_) => {}
     }

@@ -47,7 +47,10 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    cache::{Cursor, KeyRange, Kind, Phase, ResetReason, Select, Shard, State, Step, Subscription, WakeScope, What},
+    cache::{
+        Cursor, KeyRange, Kind, Phase, ResetReason, Select, Shard, State, Step, Subscription,
+        WakeScope, What,
+    },
     heartbeat::Heartbeat,
     object::{Key, Object},
     shutdown::{Shutdown, Stage},
@@ -110,9 +113,20 @@ pub struct Runner {
 
 #[derive(Debug)]
 enum Message {
-    Join { id: u64, name: String, primary: bool, queue: queue::Sender },
-    Acknowledge { id: u64, key: Key, uid: String },
-    Leave { id: u64 },
+    Join {
+        id: u64,
+        name: String,
+        primary: bool,
+        queue: queue::Sender,
+    },
+    Acknowledge {
+        id: u64,
+        key: Key,
+        uid: String,
+    },
+    Leave {
+        id: u64,
+    },
 }
 
 /// kube's shared store, its writer stepped by hand.
@@ -163,7 +177,10 @@ pub fn describe_metrics() {
         "informerd_feed_tombstones",
         "Deleted objects that some in-process controller has not dealt with yet."
     );
-    metrics::describe_gauge!("informerd_feed_queue_depth", "Changed objects that wait for a subscriber of the feed.");
+    metrics::describe_gauge!(
+        "informerd_feed_queue_depth",
+        "Changed objects that wait for a subscriber of the feed."
+    );
 }
 
 impl Feed {
@@ -172,7 +189,12 @@ impl Feed {
         let (messages, received) = mpsc::unbounded_channel();
         let kind_ref = KindRef::new(kind.clone());
         let (store, reader) = Reflected::new(kind_ref.clone());
-        let feed = Self { kind: kind_ref, store: reader, ids: Arc::default(), messages };
+        let feed = Self {
+            kind: kind_ref,
+            store: reader,
+            ids: Arc::default(),
+            messages,
+        };
         let runner = Runner::new(feed.clone(), kind, received, store);
         (feed, runner)
     }
@@ -196,13 +218,24 @@ impl Feed {
     /// Subscribes one that has to acknowledge each tombstone: for a controller's own kind.
     pub fn subscribe_primary(&self, name: &str) -> (Subscriber, Acknowledger) {
         let (subscriber, id) = self.join(name, true);
-        (subscriber, Acknowledger { id, messages: self.messages.clone() })
+        (
+            subscriber,
+            Acknowledger {
+                id,
+                messages: self.messages.clone(),
+            },
+        )
     }
 
     fn join(&self, name: &str, primary: bool) -> (Subscriber, u64) {
         let (sender, receiver) = queue::queue();
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let join = Message::Join { id, name: name.to_owned(), primary, queue: sender };
+        let join = Message::Join {
+            id,
+            name: name.to_owned(),
+            primary,
+            queue: sender,
+        };
         // Without a runner the sender is dropped here, and the subscriber ends.
         let _ = self.messages.send(join);
         (Subscriber(receiver), id)
@@ -222,7 +255,11 @@ impl Acknowledger {
     pub fn acknowledge(&self, tombstone: &Handle) {
         let (key, uid) = (tombstone.key().clone(), tombstone.uid().to_owned());
         // Without a runner there is nothing to keep any more.
-        let _ = self.messages.send(Message::Acknowledge { id: self.id, key, uid });
+        let _ = self.messages.send(Message::Acknowledge {
+            id: self.id,
+            key,
+            uid,
+        });
     }
 }
 
@@ -232,8 +269,18 @@ impl Reflected {
         let writer = Writer::new_shared(CHANNEL, kind);
         let reader = writer.as_reader();
         let root = writer.subscribe().expect("a shared writer has subscribers");
-        let stream = UnboundedReceiverStream::new(received).reflect_shared(writer).boxed();
-        (Self { events, stream, root, dispatched: 0 }, reader)
+        let stream = UnboundedReceiverStream::new(received)
+            .reflect_shared(writer)
+            .boxed();
+        (
+            Self {
+                events,
+                stream,
+                root,
+                dispatched: 0,
+            },
+            reader,
+        )
     }
 
     /// Applies one event to kube's store and tells the subscribers.
@@ -285,7 +332,12 @@ impl Select<Object> for Everything {
 }
 
 impl Runner {
-    fn new(feed: Feed, kind: Arc<Kind>, messages: mpsc::UnboundedReceiver<Message>, store: Reflected) -> Self {
+    fn new(
+        feed: Feed,
+        kind: Arc<Kind>,
+        messages: mpsc::UnboundedReceiver<Message>,
+        store: Reflected,
+    ) -> Self {
         let wake = Arc::new(Notify::new());
         let follow = |shard: &Arc<Shard<Object>>| Followed {
             shard: shard.clone(),
@@ -342,7 +394,11 @@ impl Runner {
     /// Takes a bounded piece of what the cache has for each shard. Whether there was nothing.
     async fn turn(&mut self) -> bool {
         if !self.started {
-            let states: Option<Vec<_>> = self.shards.iter().map(|followed| followed.shard.state()).collect();
+            let states: Option<Vec<_>> = self
+                .shards
+                .iter()
+                .map(|followed| followed.shard.state())
+                .collect();
             let Some(states) = states else {
                 return true;
             };
@@ -363,7 +419,9 @@ impl Runner {
                 continue;
             };
             followed.removed = false;
-            let step = followed.cursor.step(&state, &Everything, TURN_BYTES, Instant::now());
+            let step = followed
+                .cursor
+                .step(&state, &Everything, TURN_BYTES, Instant::now());
             idle &= matches!(step, Step::Idle);
             self.tell(at, step).await;
         }
@@ -375,14 +433,19 @@ impl Runner {
         self.store.apply(Event::Init).await;
         for (followed, state) in self.shards.iter_mut().zip(states) {
             loop {
-                match followed.cursor.step(state, &Everything, TURN_BYTES, Instant::now()) {
+                match followed
+                    .cursor
+                    .step(state, &Everything, TURN_BYTES, Instant::now())
+                {
                     Step::Items { items, .. } => {
                         for item in items {
                             self.store.apply(Event::InitApply(Handle::live(item))).await;
                         }
                     }
                     Step::Reset(_) => {}
-                    Step::ResetEnd(_) | Step::Idle | Step::Shared { .. } | Step::Events { .. } => break,
+                    Step::ResetEnd(_) | Step::Idle | Step::Shared { .. } | Step::Events { .. } => {
+                        break;
+                    }
                 }
             }
         }
@@ -393,7 +456,11 @@ impl Runner {
         match step {
             Step::Idle => {}
             Step::Reset(reason) => {
-                tracing::info!(kind = self.kind.name, ?reason, "comparing the feed with a whole state");
+                tracing::info!(
+                    kind = self.kind.name,
+                    ?reason,
+                    "comparing the feed with a whole state"
+                );
                 self.shards[at].listed.clear();
             }
             Step::Items { items, .. } => {
@@ -431,7 +498,11 @@ impl Runner {
 
     async fn upsert(&mut self, object: Arc<Object>) {
         let held = self.held(&object.key);
-        if held.as_ref().and_then(|held| held.object()).is_some_and(|held| says_the_same(held, &object)) {
+        if held
+            .as_ref()
+            .and_then(|held| held.object())
+            .is_some_and(|held| says_the_same(held, &object))
+        {
             return;
         }
         self.dead.remove(&object.key);
@@ -443,7 +514,10 @@ impl Runner {
             return;
         };
         self.store.apply(Event::Apply(held.to_tombstone())).await;
-        let primaries = self.subscribers.iter().filter(|(_, subscribed)| subscribed.primary);
+        let primaries = self
+            .subscribers
+            .iter()
+            .filter(|(_, subscribed)| subscribed.primary);
         let dead = Dead {
             uid: held.uid().to_owned(),
             at: self.store.dispatched,
@@ -476,7 +550,12 @@ impl Runner {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Join { id, name, primary, queue } => self.join(id, name, primary, queue),
+            Message::Join {
+                id,
+                name,
+                primary,
+                queue,
+            } => self.join(id, name, primary, queue),
             Message::Acknowledge { id, key, uid } => {
                 if let Some(dead) = self.dead.get_mut(&key).filter(|dead| dead.uid == uid)
                     && dead.awaiting.remove(&id)
@@ -501,22 +580,47 @@ impl Runner {
 
     fn join(&mut self, id: u64, name: String, primary: bool, queue: queue::Sender) {
         // Deletions that are under way are no business of a newcomer.
-        let there = self.feed.store.state_filter(|handle| !handle.is_tombstone());
+        let there = self
+            .feed
+            .store
+            .state_filter(|handle| !handle.is_tombstone());
         queue.put(there);
         let taken = Arc::new(AtomicU64::new(self.store.dispatched));
         let depth = queue.meter();
-        let leave = Leave { id, messages: self.feed.messages.clone() };
-        let pump = pump(self.store.root.clone(), queue, taken.clone(), self.wake.clone(), leave);
+        let leave = Leave {
+            id,
+            messages: self.feed.messages.clone(),
+        };
+        let pump = pump(
+            self.store.root.clone(),
+            queue,
+            taken.clone(),
+            self.wake.clone(),
+            leave,
+        );
         let pump = AbortOnDropHandle::new(tokio::spawn(pump));
         let kind = self.kind.name.clone();
-        let depth_gauge = gauge!("informerd_feed_queue_depth", "kind" => kind, "subscriber" => name);
-        self.subscribers.insert(id, Subscribed { primary, taken, depth, depth_gauge, _pump: pump });
+        let depth_gauge =
+            gauge!("informerd_feed_queue_depth", "kind" => kind, "subscriber" => name);
+        self.subscribers.insert(
+            id,
+            Subscribed {
+                primary,
+                taken,
+                depth,
+                depth_gauge,
+                _pump: pump,
+            },
+        );
     }
 
     /// Takes out of kube's store what nobody waits for any more.
     async fn bury(&mut self) {
         while let Some((at, key)) = self.settled.front() {
-            let taken = self.subscribers.values().map(|subscribed| subscribed.taken.load(Ordering::Acquire));
+            let taken = self
+                .subscribers
+                .values()
+                .map(|subscribed| subscribed.taken.load(Ordering::Acquire));
             if taken.min().is_some_and(|taken| taken < *at) {
                 return;
             }

@@ -64,7 +64,10 @@ struct Loops {
 
 impl Default for Heartbeats {
     fn default() -> Self {
-        Self(Arc::new(Inner { base: Instant::now(), loops: Mutex::default() }))
+        Self(Arc::new(Inner {
+            base: Instant::now(),
+            loops: Mutex::default(),
+        }))
     }
 }
 
@@ -77,7 +80,11 @@ impl Heartbeats {
         loops.next += 1;
         loops.running.insert(id, (name.into(), last.clone()));
         drop(loops);
-        Heartbeat { all: self.clone(), id, last }
+        Heartbeat {
+            all: self.clone(),
+            id,
+            last,
+        }
     }
 
     /// All loops, in the order of their names.
@@ -129,7 +136,10 @@ mod tests {
 
     fn stuck(heartbeats: &Heartbeats) -> Vec<String> {
         let pulses = heartbeats.pulses().into_iter();
-        pulses.filter(Pulse::is_stuck).map(|pulse| pulse.name).collect()
+        pulses
+            .filter(Pulse::is_stuck)
+            .map(|pulse| pulse.name)
+            .collect()
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,9 @@ use std::{future::Future, io, pin::pin, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture, WaitForCancellationFutureOwned};
+use tokio_util::sync::{
+    CancellationToken, WaitForCancellationFuture, WaitForCancellationFutureOwned,
+};
 use tracing::{info, warn};
 
 /// How long draining may take, by default. Below Kubernetes's 30 s, after which it kills.
@@ -85,11 +87,18 @@ impl Shutdown {
     /// # Errors
     ///
     /// The system lets no handler be installed.
-    pub fn on_signals(&self, grace: Duration) -> io::Result<impl Future<Output = ()> + Send + use<>> {
+    pub fn on_signals(
+        &self,
+        grace: Duration,
+    ) -> io::Result<impl Future<Output = ()> + Send + use<>> {
         let terminate = named("SIGTERM", signal(SignalKind::terminate())?);
         let interrupt = named("SIGINT", signal(SignalKind::interrupt())?);
         let shutdown = self.clone();
-        Ok(async move { shutdown.follow(stream::select(terminate, interrupt), grace).await })
+        Ok(async move {
+            shutdown
+                .follow(stream::select(terminate, interrupt), grace)
+                .await
+        })
     }
 
     async fn follow(&self, signals: impl Stream<Item = &'static str>, grace: Duration) {
@@ -145,8 +154,16 @@ mod tests {
     async fn a_second_signal_ends_it_at_once() {
         let shutdown = Shutdown::new();
         let begun = Instant::now();
-        shutdown.follow(stream::iter(["SIGTERM", "SIGINT"]).chain(stream::pending()), GRACE).await;
-        assert_eq!((shutdown.stage(), begun.elapsed()), (Stage::Over, Duration::ZERO));
+        shutdown
+            .follow(
+                stream::iter(["SIGTERM", "SIGINT"]).chain(stream::pending()),
+                GRACE,
+            )
+            .await;
+        assert_eq!(
+            (shutdown.stage(), begun.elapsed()),
+            (Stage::Over, Duration::ZERO)
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -46,11 +46,16 @@ pub enum TelemetryError {
 /// The filter does not parse, or this was done before.
 pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
     let filter = parse(filter)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
     match format {
         Format::Text => {
             let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            builder.with_ansi(io::stderr().is_terminal() && !plain).finish().try_init()?;
+            builder
+                .with_ansi(io::stderr().is_terminal() && !plain)
+                .finish()
+                .try_init()?;
         }
         Format::Json => builder.json().flatten_event(true).finish().try_init()?,
     }
@@ -61,7 +66,10 @@ fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
     EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .parse(filter)
-        .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })
+        .map_err(|source| TelemetryError::Filter {
+            filter: filter.to_owned(),
+            source,
+        })
 }
 
 #[cfg(test)]
@@ -77,7 +85,11 @@ mod tests {
 
     #[test]
     fn levels_and_levels_by_module_are_filters_and_info_is_the_default() {
-        for (filter, shown) in [("", "info"), ("warn", "warn"), ("informerd=debug,kube=off", "informerd=debug")] {
+        for (filter, shown) in [
+            ("", "info"),
+            ("warn", "warn"),
+            ("informerd=debug,kube=off", "informerd=debug"),
+        ] {
             let parsed = parse(filter).unwrap().to_string();
             assert!(parsed.contains(shown), "{filter:?} became {parsed:?}");
         }

@@ -20,7 +20,11 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new(base: Duration, max: Duration) -> Self {
-        Self { base, max, failures: Mutex::default() }
+        Self {
+            base,
+            max,
+            failures: Mutex::default(),
+        }
     }
 
     /// The key has failed once more: how long to wait. Between the pause and 1.2 times that.
@@ -29,7 +33,10 @@ impl Backoff {
         let count = failures.entry(key.clone()).or_default();
         let factor = 1u32.checked_shl(*count).unwrap_or(u32::MAX);
         *count = count.saturating_add(1);
-        self.base.saturating_mul(factor).min(self.max).mul_f64(1.0 + fastrand::f64() * 0.2)
+        self.base
+            .saturating_mul(factor)
+            .min(self.max)
+            .mul_f64(1.0 + fastrand::f64() * 0.2)
     }
 
     /// The key has succeeded, or is gone: it begins anew.
@@ -53,7 +60,10 @@ mod tests {
         let pause = |least: u64| {
             let pause = backoff.fail(&key);
             let least = Duration::from_secs(least);
-            assert!(pause >= least && pause <= least.mul_f64(1.2), "{pause:?} for {least:?}");
+            assert!(
+                pause >= least && pause <= least.mul_f64(1.2),
+                "{pause:?} for {least:?}"
+            );
         };
         for least in [1, 2, 4, 5, 5] {
             pause(least);

@@ -12,8 +12,9 @@ use metrics::gauge;
 use serde::Deserialize;
 use tracing::{debug, info, warn};
 
-use super::{Action, ReconcileError, Reads, Reconciler};
+use super::{Action, ReconcileError, Reconciler};
 use crate::{
+    config::Reads,
     feed::Handle,
     object::{Key, Object},
 };
@@ -145,7 +146,12 @@ impl Verdict {
 
 /// What is to be thought of a node.
 pub fn decide(facts: &NodeFacts) -> Verdict {
-    let condition = |name: &str| facts.conditions.iter().find(|condition| condition.name == name);
+    let condition = |name: &str| {
+        facts
+            .conditions
+            .iter()
+            .find(|condition| condition.name == name)
+    };
     let holds = |name: &str| condition(name).is_some_and(|condition| condition.status == "True");
     let ready_condition = condition("Ready");
     let status = ready_condition.map(|condition| condition.status.as_str());
@@ -153,7 +159,11 @@ pub fn decide(facts: &NodeFacts) -> Verdict {
         let word = |text: Option<&String>| text.filter(|text| !text.is_empty()).cloned();
         let reason = ready_condition.and_then(|condition| word(condition.reason.as_ref()));
         let message = ready_condition.and_then(|condition| word(condition.message.as_ref()));
-        (ready, reason.unwrap_or_else(|| fallback.to_owned()), message.unwrap_or_default())
+        (
+            ready,
+            reason.unwrap_or_else(|| fallback.to_owned()),
+            message.unwrap_or_default(),
+        )
     };
     let (ready, reason, message) = match (&facts.evidence, status) {
         (Evidence::Undecodable(why), _) => (Ready::Unknown, "Undecodable".to_owned(), why.clone()),
@@ -223,8 +233,17 @@ impl NodeFacts {
         let spec = node.spec.unwrap_or_default();
         Self {
             evidence,
-            conditions: node.status.unwrap_or_default().conditions.unwrap_or_default(),
-            taints: spec.taints.unwrap_or_default().into_iter().map(|taint| taint.key).collect(),
+            conditions: node
+                .status
+                .unwrap_or_default()
+                .conditions
+                .unwrap_or_default(),
+            taints: spec
+                .taints
+                .unwrap_or_default()
+                .into_iter()
+                .map(|taint| taint.key)
+                .collect(),
             unschedulable: spec.unschedulable.unwrap_or_default(),
             deleting: object.deletion_timestamp.is_some(),
         }
@@ -233,7 +252,10 @@ impl NodeFacts {
 
 /// Says what this module's metrics mean.
 pub fn describe_metrics() {
-    metrics::describe_gauge!("informerd_node_ready", "Nodes, by whether they are ready: ready, not_ready, unknown.");
+    metrics::describe_gauge!(
+        "informerd_node_ready",
+        "Nodes, by whether they are ready: ready, not_ready, unknown."
+    );
     metrics::describe_gauge!(
         "informerd_node_condition",
         "Nodes of which a condition holds: cordoned, unreachable, deleting, memory_pressure, ..."
@@ -249,7 +271,9 @@ impl NodeController {
         for (condition, _) in decide(&NodeFacts::nothing()).conditions() {
             gauge!("informerd_node_condition", "condition" => condition).set(0);
         }
-        Self { known: Mutex::default() }
+        Self {
+            known: Mutex::default(),
+        }
     }
 
     /// Says what has changed, and counts it. `verdict` is `None` once the node is gone.
@@ -328,7 +352,9 @@ impl Reconciler for NodeController {
     }];
 
     async fn reconcile(&self, handle: Arc<Handle>) -> Result<Action, ReconcileError> {
-        let verdict = handle.object().map(|object| decide(&NodeFacts::read(object)));
+        let verdict = handle
+            .object()
+            .map(|object| decide(&NodeFacts::read(object)));
         self.apply(handle.key(), handle.uid(), verdict);
         Ok(Action::await_change())
     }
@@ -342,11 +368,16 @@ mod tests {
     use crate::object::tests::object;
 
     fn node(json: &str) -> Object {
-        Object { json: json.to_owned().into(), ..object("", "n1") }
+        Object {
+            json: json.to_owned().into(),
+            ..object("", "n1")
+        }
     }
 
     fn ready(status: &str) -> String {
-        format!(r#"{{"status":{{"conditions":[{{"type":"Ready","status":"{status}","reason":"Kubelet{status}","message":"m"}}]}}}}"#)
+        format!(
+            r#"{{"status":{{"conditions":[{{"type":"Ready","status":"{status}","reason":"Kubelet{status}","message":"m"}}]}}}}"#
+        )
     }
 
     fn verdict(json: &str) -> Verdict {
@@ -355,24 +386,52 @@ mod tests {
 
     #[test]
     fn the_ready_condition_decides_and_says_why() {
-        for (status, expected) in [("True", Ready::Ready), ("False", Ready::NotReady), ("Unknown", Ready::Unknown)] {
+        for (status, expected) in [
+            ("True", Ready::Ready),
+            ("False", Ready::NotReady),
+            ("Unknown", Ready::Unknown),
+        ] {
             let verdict = verdict(&ready(status));
             assert_eq!(verdict.ready, expected);
-            assert_eq!((verdict.reason, verdict.message), (format!("Kubelet{status}"), "m".to_owned()));
+            assert_eq!(
+                (verdict.reason, verdict.message),
+                (format!("Kubelet{status}"), "m".to_owned())
+            );
         }
     }
 
     #[test]
     fn a_node_is_never_ready_for_want_of_bad_news() {
-        for silent in ["{}", r#"{"status":null}"#, r#"{"status":{"conditions":[]}}"#, &ready("Perhaps"), &ready("")] {
+        for silent in [
+            "{}",
+            r#"{"status":null}"#,
+            r#"{"status":{"conditions":[]}}"#,
+            &ready("Perhaps"),
+            &ready(""),
+        ] {
             assert_eq!(verdict(silent).ready, Ready::Unknown, "{silent}");
         }
-        let stale = Object { stale: true, ..node(&ready("True")) };
+        let stale = Object {
+            stale: true,
+            ..node(&ready("True"))
+        };
         let stale = decide(&NodeFacts::read(&stale));
-        assert_eq!((stale.ready, stale.reason.as_str()), (Ready::Unknown, "Stale"));
-        for undecodable in ["", "3", r#"{"status":{"conditions":"Ready"}}"#, r#"{"spec":{"taints":1},"status":{}}"#] {
+        assert_eq!(
+            (stale.ready, stale.reason.as_str()),
+            (Ready::Unknown, "Stale")
+        );
+        for undecodable in [
+            "",
+            "3",
+            r#"{"status":{"conditions":"Ready"}}"#,
+            r#"{"spec":{"taints":1},"status":{}}"#,
+        ] {
             let verdict = verdict(undecodable);
-            assert_eq!((verdict.ready, verdict.reason.as_str()), (Ready::Unknown, "Undecodable"), "{undecodable}");
+            assert_eq!(
+                (verdict.ready, verdict.reason.as_str()),
+                (Ready::Unknown, "Undecodable"),
+                "{undecodable}"
+            );
         }
     }
 
@@ -382,10 +441,19 @@ mod tests {
             {"type":"Ready","status":"True"},{"type":"MemoryPressure","status":"True"},
             {"type":"DiskPressure","status":"False"},{"type":"PIDPressure","status":"Unknown"},
             {"type":"NetworkUnavailable","status":"True"}]}}"#;
-        let object = Object { deletion_timestamp: Some("2026-01-02T03:04:05Z".into()), ..node(json) };
+        let object = Object {
+            deletion_timestamp: Some("2026-01-02T03:04:05Z".into()),
+            ..node(json)
+        };
         let verdict = decide(&NodeFacts::read(&object));
-        assert_eq!((verdict.ready, verdict.reason.as_str()), (Ready::Ready, "Ready"));
-        assert_eq!(verdict.troubles(), "cordoned,deleting,memory_pressure,network_unavailable");
+        assert_eq!(
+            (verdict.ready, verdict.reason.as_str()),
+            (Ready::Ready, "Ready")
+        );
+        assert_eq!(
+            verdict.troubles(),
+            "cordoned,deleting,memory_pressure,network_unavailable"
+        );
         assert_eq!(self::verdict(&ready("True")).troubles(), "");
     }
 
@@ -407,7 +475,10 @@ mod tests {
         let _guard = metrics::set_default_local_recorder(&recorder);
         let shows = |line: &str| {
             let metrics = recorder.handle().render();
-            assert!(metrics.lines().any(|shown| shown == line), "no {line} in\n{metrics}");
+            assert!(
+                metrics.lines().any(|shown| shown == line),
+                "no {line} in\n{metrics}"
+            );
         };
         let controller = NodeController::new();
         shows(r#"informerd_node_ready{state="ready"} 0"#);
@@ -431,7 +502,8 @@ mod tests {
     #[test]
     fn what_it_reads_are_paths() {
         for path in NodeController::READS.iter().flat_map(|reads| reads.paths) {
-            path.parse::<crate::object::Path>().unwrap_or_else(|error| panic!("{path}: {error}"));
+            path.parse::<crate::object::Path>()
+                .unwrap_or_else(|error| panic!("{path}: {error}"));
         }
     }
 }

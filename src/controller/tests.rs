@@ -28,15 +28,25 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn new(script: impl Fn(&Handle) -> Result<Action, ReconcileError> + Send + Sync + 'static) -> Arc<Self> {
+    fn new(
+        script: impl Fn(&Handle) -> Result<Action, ReconcileError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         let permits = Semaphore::new(Semaphore::MAX_PERMITS);
-        Arc::new(Self { calls: Mutex::default(), permits, script: Box::new(script) })
+        Arc::new(Self {
+            calls: Mutex::default(),
+            permits,
+            script: Box::new(script),
+        })
     }
 
     /// One that holds each reconcile until it is let go.
     fn held() -> Arc<Self> {
         let permits = Semaphore::new(0);
-        Arc::new(Self { calls: Mutex::default(), permits, script: Box::new(|_| Ok(Action::await_change())) })
+        Arc::new(Self {
+            calls: Mutex::default(),
+            permits,
+            script: Box::new(|_| Ok(Action::await_change())),
+        })
     }
 
     fn calls(&self) -> Vec<String> {
@@ -49,9 +59,20 @@ impl Reconciler for Arc<Recorder> {
     const READS: &'static [Reads] = &[];
 
     async fn reconcile(&self, handle: Arc<Handle>) -> Result<Action, ReconcileError> {
-        let what = if handle.is_tombstone() { "gone" } else { "there" };
-        self.calls.lock().unwrap().push(format!("{} {} {what}", handle.key(), handle.uid()));
-        self.permits.acquire().await.map_err(ReconcileError::transient)?.forget();
+        let what = if handle.is_tombstone() {
+            "gone"
+        } else {
+            "there"
+        };
+        self.calls
+            .lock()
+            .unwrap()
+            .push(format!("{} {} {what}", handle.key(), handle.uid()));
+        self.permits
+            .acquire()
+            .await
+            .map_err(ReconcileError::transient)?
+            .forget();
         (self.script)(&handle)
     }
 }
@@ -96,7 +117,14 @@ async fn a_deletion_is_reconciled_and_then_the_store_forgets_it() {
 async fn an_object_deleted_during_debounce_is_reconciled_as_deleted() {
     let mut fed = Fed::new();
     let recorder = Recorder::new(succeed);
-    start(&fed, &recorder, Settings { debounce: Duration::from_secs(5), ..SETTINGS });
+    start(
+        &fed,
+        &recorder,
+        Settings {
+            debounce: Duration::from_secs(5),
+            ..SETTINGS
+        },
+    );
     fed.upsert("a", "1");
     pass(3).await;
     fed.delete("a");
@@ -146,14 +174,25 @@ async fn an_object_created_again_while_its_deletion_is_reconciled_is_reconciled_
     assert_eq!(recorder.calls(), ["a new there"]);
     recorder.permits.add_permits(1);
     settle().await;
-    assert_eq!(fed.stored().len(), 1, "the old deletion's acknowledgement does not touch it");
+    assert_eq!(
+        fed.stored().len(),
+        1,
+        "the old deletion's acknowledgement does not touch it"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_object_deleted_and_created_again_during_debounce_is_reconciled_once_as_it_is() {
     let mut fed = Fed::new();
     let recorder = Recorder::new(succeed);
-    start(&fed, &recorder, Settings { debounce: Duration::from_secs(5), ..SETTINGS });
+    start(
+        &fed,
+        &recorder,
+        Settings {
+            debounce: Duration::from_secs(5),
+            ..SETTINGS
+        },
+    );
     fed.upsert("a", "old");
     pass(1).await;
     fed.delete("a");
@@ -215,7 +254,14 @@ async fn transient_errors_are_tried_again_and_permanent_ones_wait_for_a_change()
     pass(2).await;
     let mut calls = recorder.calls();
     calls.sort();
-    assert_eq!(calls, ["permanent 2 there", "transient 1 there", "transient 1 there"]);
+    assert_eq!(
+        calls,
+        [
+            "permanent 2 there",
+            "transient 1 there",
+            "transient 1 there"
+        ]
+    );
     fed.upsert("permanent", "2");
     settle().await;
     assert_eq!(recorder.calls(), ["permanent 2 there"]);
@@ -233,10 +279,20 @@ async fn one_that_panics_or_hangs_is_tried_again_and_harms_no_other() {
     fed.upsert("good", "2");
     pass(2).await;
     let calls: BTreeSet<_> = recorder.calls().into_iter().collect();
-    assert_eq!(calls.into_iter().collect::<Vec<_>>(), ["bad 1 there", "good 2 there"]);
+    assert_eq!(
+        calls.into_iter().collect::<Vec<_>>(),
+        ["bad 1 there", "good 2 there"]
+    );
 
     let held = Recorder::held();
-    start(&fed, &held, Settings { timeout: Duration::from_secs(10), ..SETTINGS });
+    start(
+        &fed,
+        &held,
+        Settings {
+            timeout: Duration::from_secs(10),
+            ..SETTINGS
+        },
+    );
     settle().await;
     assert_eq!(held.calls().len(), 2);
     pass(12).await;
@@ -295,10 +351,20 @@ async fn a_controller_that_waits_has_a_heartbeat() {
     let heartbeats = Heartbeats::default();
     let (feed, heartbeat) = (fed.feed.clone(), heartbeats.register("controller"));
     tokio::spawn(async move {
-        run(Recorder::new(succeed), &feed, SETTINGS, heartbeat, Shutdown::new()).await;
+        run(
+            Recorder::new(succeed),
+            &feed,
+            SETTINGS,
+            heartbeat,
+            Shutdown::new(),
+        )
+        .await;
     });
     pass(3600).await;
-    assert!(heartbeats.pulses().iter().all(|pulse| !pulse.is_stuck()) && !heartbeats.pulses().is_empty());
+    assert!(
+        heartbeats.pulses().iter().all(|pulse| !pulse.is_stuck())
+            && !heartbeats.pulses().is_empty()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -326,6 +392,9 @@ async fn reconciles_are_counted_as_controller_runtime_counts_them() {
         r#"workqueue_adds_total{name="recorder"} 4"#,
         r#"workqueue_depth{name="recorder"} 0"#,
     ] {
-        assert!(shown.lines().any(|shown| shown == line), "no {line} in\n{shown}");
+        assert!(
+            shown.lines().any(|shown| shown == line),
+            "no {line} in\n{shown}"
+        );
     }
 }

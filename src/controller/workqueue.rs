@@ -23,11 +23,23 @@ pub(super) struct Workqueue {
 }
 
 pub(super) fn describe_metrics() {
-    metrics::describe_counter!("workqueue_adds_total", "Changes that asked for a reconcile.");
+    metrics::describe_counter!(
+        "workqueue_adds_total",
+        "Changes that asked for a reconcile."
+    );
     metrics::describe_gauge!("workqueue_depth", "Objects that wait for their reconcile.");
-    metrics::describe_histogram!("workqueue_queue_duration_seconds", "How long an object waited, debounce included.");
-    metrics::describe_histogram!("workqueue_work_duration_seconds", "How long the reconcile took.");
-    metrics::describe_counter!("workqueue_retries_total", "Reconciles that were scheduled again after a failure.");
+    metrics::describe_histogram!(
+        "workqueue_queue_duration_seconds",
+        "How long an object waited, debounce included."
+    );
+    metrics::describe_histogram!(
+        "workqueue_work_duration_seconds",
+        "How long the reconcile took."
+    );
+    metrics::describe_counter!(
+        "workqueue_retries_total",
+        "Reconciles that were scheduled again after a failure."
+    );
 }
 
 impl Workqueue {

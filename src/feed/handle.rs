@@ -42,13 +42,20 @@ pub struct KindRef(Option<Arc<Kind>>);
 impl Handle {
     /// Of an object that is there.
     pub fn live(object: Arc<Object>) -> Self {
-        Self { key: object.key.clone(), meta: Arc::new(meta(&object)), object: Some(object) }
+        Self {
+            key: object.key.clone(),
+            meta: Arc::new(meta(&object)),
+            object: Some(object),
+        }
     }
 
     /// Of the same object, now that it is gone. Identity, labels and owners stay, so that owners are found.
     #[must_use]
     pub fn to_tombstone(&self) -> Self {
-        Self { object: None, ..self.clone() }
+        Self {
+            object: None,
+            ..self.clone()
+        }
     }
 
     /// Namespace and name.
@@ -93,7 +100,9 @@ impl KindRef {
 
     fn identity(&self, part: impl Fn(&Identity) -> &String) -> Cow<'_, str> {
         let identity = self.0.as_ref().and_then(|kind| kind.identity());
-        identity.map_or(Cow::Borrowed(""), |identity| Cow::Owned(part(&identity).clone()))
+        identity.map_or(Cow::Borrowed(""), |identity| {
+            Cow::Owned(part(&identity).clone())
+        })
     }
 }
 
@@ -151,13 +160,18 @@ impl<'de> Deserialize<'de> for Handle {
     /// Always an error. kube's Controller asks for this because it might list and watch by itself; a handle is
     /// made from the cache and from nothing else.
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(D::Error::custom("a handle is made from the cache, it has no form of its own"))
+        Err(D::Error::custom(
+            "a handle is made from the cache, it has no form of its own",
+        ))
     }
 }
 
 fn meta(object: &Object) -> ObjectMeta {
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let labels = object.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let labels = object
+        .labels
+        .iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
     let owners = object.owner_references.iter().map(|owner| OwnerReference {
         api_version: owner.api_version.to_string(),
         kind: owner.kind.to_string(),
@@ -206,13 +220,37 @@ mod tests {
         };
         let handle = Handle::live(Arc::new(object));
         let meta = handle.meta();
-        assert_eq!((meta.name.as_deref(), meta.namespace.as_deref()), (Some("web-0"), Some("default")));
-        assert_eq!((meta.uid.as_deref(), meta.resource_version.as_deref()), (Some("uid"), Some("1")));
+        assert_eq!(
+            (meta.name.as_deref(), meta.namespace.as_deref()),
+            (Some("web-0"), Some("default"))
+        );
+        assert_eq!(
+            (meta.uid.as_deref(), meta.resource_version.as_deref()),
+            (Some("uid"), Some("1"))
+        );
         assert_eq!(meta.generation, Some(3));
-        assert_eq!(meta.deletion_timestamp.as_ref().map(|at| at.0.to_string()).as_deref(), Some("2026-01-02T03:04:05Z"));
-        assert_eq!(meta.labels.as_ref().and_then(|labels| labels.get("app")).map(String::as_str), Some("web"));
+        assert_eq!(
+            meta.deletion_timestamp
+                .as_ref()
+                .map(|at| at.0.to_string())
+                .as_deref(),
+            Some("2026-01-02T03:04:05Z")
+        );
+        assert_eq!(
+            meta.labels
+                .as_ref()
+                .and_then(|labels| labels.get("app"))
+                .map(String::as_str),
+            Some("web")
+        );
         let owners = meta.owner_references.as_deref().unwrap_or_default();
-        assert_eq!(owners.iter().map(|owner| owner.kind.as_str()).collect::<Vec<_>>(), ["ReplicaSet"]);
+        assert_eq!(
+            owners
+                .iter()
+                .map(|owner| owner.kind.as_str())
+                .collect::<Vec<_>>(),
+            ["ReplicaSet"]
+        );
     }
 
     #[test]
@@ -220,13 +258,24 @@ mod tests {
         let object = Arc::new(object("", "node-1"));
         let tombstone = Handle::live(object.clone()).to_tombstone();
         assert!(tombstone.is_tombstone());
-        assert_eq!((tombstone.key().as_str(), tombstone.uid()), ("node-1", "uid"));
+        assert_eq!(
+            (tombstone.key().as_str(), tombstone.uid()),
+            ("node-1", "uid")
+        );
         assert_eq!(Arc::strong_count(&object), 1);
     }
 
     #[test]
     fn an_unreadable_deletion_time_is_a_deletion_all_the_same() {
-        let object = Object { deletion_timestamp: Some("soon".into()), ..object("", "x") };
-        assert!(Handle::live(Arc::new(object)).meta().deletion_timestamp.is_some());
+        let object = Object {
+            deletion_timestamp: Some("soon".into()),
+            ..object("", "x")
+        };
+        assert!(
+            Handle::live(Arc::new(object))
+                .meta()
+                .deletion_timestamp
+                .is_some()
+        );
     }
 }

@@ -66,7 +66,11 @@ impl Sender {
                 state.order.push_back(key);
             }
         }
-        let waker = if state.order.is_empty() { None } else { state.waker.take() };
+        let waker = if state.order.is_empty() {
+            None
+        } else {
+            state.waker.take()
+        };
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -114,7 +118,10 @@ impl Stream for Receiver {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut state = self.0.lock();
-        let next = state.order.pop_front().and_then(|key| state.latest.remove(&key));
+        let next = state
+            .order
+            .pop_front()
+            .and_then(|key| state.latest.remove(&key));
         match next {
             Some(handle) => Poll::Ready(Some(handle)),
             None if state.closed => Poll::Ready(None),
@@ -134,7 +141,10 @@ mod tests {
     use crate::object::{Object, tests::object};
 
     fn handle(name: &str, version: &str) -> Arc<Handle> {
-        let object = Object { resource_version: version.into(), ..object("", name) };
+        let object = Object {
+            resource_version: version.into(),
+            ..object("", name)
+        };
         Arc::new(Handle::live(Arc::new(object)))
     }
 
@@ -159,7 +169,12 @@ mod tests {
     #[tokio::test]
     async fn a_receiver_that_waits_is_woken_and_ends_with_the_sender() {
         let (sender, mut receiver) = queue();
-        let reading = tokio::spawn(async move { (receiver.next().await.is_some(), receiver.next().await.is_none()) });
+        let reading = tokio::spawn(async move {
+            (
+                receiver.next().await.is_some(),
+                receiver.next().await.is_none(),
+            )
+        });
         tokio::task::yield_now().await;
         sender.put([handle("a", "1")]);
         tokio::task::yield_now().await;

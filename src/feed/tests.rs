@@ -39,25 +39,43 @@ impl Fed {
     fn with_limits(namespaces: &[&str], limits: Limits) -> Self {
         let new = |namespace: &&str| CacheWriter::new(namespace, limits, Instant::now());
         let writers: Vec<_> = namespaces.iter().map(new).collect();
-        let shards = writers.iter().map(|writer| writer.shard().clone()).collect();
+        let shards = writers
+            .iter()
+            .map(|writer| writer.shard().clone())
+            .collect();
         let kind = Arc::new(Kind::new("things", false, false, 0, shards));
         let (feed, runner) = Feed::new(kind);
         let shutdown = Shutdown::new();
         tokio::spawn(runner.run(Heartbeats::default().register("feed"), shutdown.clone()));
-        Self { writers, feed, shutdown, revision: 0 }
+        Self {
+            writers,
+            feed,
+            shutdown,
+            revision: 0,
+        }
     }
 
     /// An object of the next revision.
     pub(crate) fn object(&mut self, namespace: &str, name: &str, uid: &str) -> Arc<Object> {
         self.revision += 1;
         let resource_version = self.revision.to_string().into();
-        Arc::new(Object { uid: uid.into(), resource_version, ..object(namespace, name) })
+        Arc::new(Object {
+            uid: uid.into(),
+            resource_version,
+            ..object(namespace, name)
+        })
     }
 
     pub(crate) fn list(&mut self, shard: usize, objects: &[Arc<Object>], history: History) {
         self.revision += 1;
         let now = Instant::now();
-        self.writers[shard].replace(objects.to_vec(), &Unreadable::default(), self.revision, history, now);
+        self.writers[shard].replace(
+            objects.to_vec(),
+            &Unreadable::default(),
+            self.revision,
+            history,
+            now,
+        );
     }
 
     pub(crate) fn upsert(&mut self, name: &str, uid: &str) {
@@ -78,13 +96,28 @@ impl Fed {
 
     /// What is in kube's store: a tombstone is without its version.
     pub(crate) fn stored(&self) -> BTreeMap<String, Option<String>> {
-        self.feed.store.state().iter().map(|handle| shown(handle)).collect()
+        self.feed
+            .store
+            .state()
+            .iter()
+            .map(|handle| shown(handle))
+            .collect()
     }
 
     fn cached(&self) -> BTreeMap<String, Option<String>> {
-        let states = self.writers.iter().filter_map(|writer| writer.shard().state());
+        let states = self
+            .writers
+            .iter()
+            .filter_map(|writer| writer.shard().state());
         let objects = states.flat_map(|state| state.objects.values().cloned().collect::<Vec<_>>());
-        objects.map(|slot| (slot.item.key.to_string(), Some(slot.item.resource_version.to_string()))).collect()
+        objects
+            .map(|slot| {
+                (
+                    slot.item.key.to_string(),
+                    Some(slot.item.resource_version.to_string()),
+                )
+            })
+            .collect()
     }
 }
 
@@ -94,7 +127,9 @@ pub(crate) async fn settle() {
 }
 
 fn shown(handle: &Handle) -> (String, Option<String>) {
-    let version = handle.object().map(|object| object.resource_version.to_string());
+    let version = handle
+        .object()
+        .map(|object| object.resource_version.to_string());
     (handle.key().to_string(), version)
 }
 
@@ -138,10 +173,15 @@ async fn a_bare_reflect_handle_loses_its_wakeup_when_an_object_was_deleted_befor
     reflected.apply(Event::Apply(gone.clone())).await;
     reflected.apply(Event::Delete(gone)).await;
     assert!(bare.poll_next_unpin(&mut context).is_pending());
-    reflected.apply(Event::Apply(Handle::live(Arc::new(object("", "next"))))).await;
+    reflected
+        .apply(Event::Apply(Handle::live(Arc::new(object("", "next")))))
+        .await;
     assert_eq!(counter.0.load(Ordering::SeqCst), 0, "nobody was woken");
     let next = bare.poll_next_unpin(&mut context);
-    assert!(matches!(next, Poll::Ready(Some(next)) if next.name_any() == "next"), "though there was something");
+    assert!(
+        matches!(next, Poll::Ready(Some(next)) if next.name_any() == "next"),
+        "though there was something"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -212,7 +252,10 @@ async fn a_late_subscriber_is_given_what_is_there_and_what_follows() {
     settle().await;
     fed.delete("b");
     settle().await;
-    assert_eq!(fed.stored(), [some("a", 2), none("b")].into_iter().collect());
+    assert_eq!(
+        fed.stored(),
+        [some("a", 2), none("b")].into_iter().collect()
+    );
 
     let mut late = fed.feed.subscribe("late");
     assert_eq!(taken(&mut late).await, [some("a", 2)]);
@@ -229,10 +272,19 @@ async fn a_deleted_object_stays_in_the_store_until_every_primary_has_acknowledge
     settle().await;
     fed.delete("a");
     settle().await;
-    let tombstone = fed.feed.store.state().pop().filter(|handle| handle.is_tombstone());
+    let tombstone = fed
+        .feed
+        .store
+        .state()
+        .pop()
+        .filter(|handle| handle.is_tombstone());
     first_acknowledges.acknowledge(&tombstone.expect("a tombstone"));
     assert_eq!(taken(&mut first).await, [none("a")]);
-    assert_eq!(fed.stored(), [none("a")].into_iter().collect(), "the second has not");
+    assert_eq!(
+        fed.stored(),
+        [none("a")].into_iter().collect(),
+        "the second has not"
+    );
     drop(second);
     settle().await;
     assert!(fed.stored().is_empty(), "one that leaves is not waited for");
@@ -257,7 +309,11 @@ async fn what_is_created_again_takes_the_place_of_its_tombstone() {
     settle().await;
     acknowledger.acknowledge(&old);
     settle().await;
-    assert_eq!(fed.stored(), [none("a")].into_iter().collect(), "the old one's acknowledgement is not the new one's");
+    assert_eq!(
+        fed.stored(),
+        [none("a")].into_iter().collect(),
+        "the old one's acknowledgement is not the new one's"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,7 +338,11 @@ async fn a_relist_is_told_as_the_difference() {
 
 #[tokio::test(start_paused = true)]
 async fn a_feed_that_falls_behind_the_journal_still_tells_all() {
-    let limits = Limits { journal_bytes: 0, tombstones: 1, ..Limits::default() };
+    let limits = Limits {
+        journal_bytes: 0,
+        tombstones: 1,
+        ..Limits::default()
+    };
     let mut fed = Fed::with_limits(&[""], limits);
     fed.list(0, &[], History::Same);
     for name in ["a", "b", "c"] {
@@ -310,7 +370,10 @@ async fn the_store_is_ready_only_when_every_shard_has_been_listed() {
     fed.list(1, &[in_b], History::Same);
     settle().await;
     assert!(store.wait_until_ready().now_or_never().is_some());
-    assert_eq!(fed.stored(), [some("a/x", 1), some("b/x", 2)].into_iter().collect());
+    assert_eq!(
+        fed.stored(),
+        [some("a/x", 1), some("b/x", 2)].into_iter().collect()
+    );
 
     // A reset of one shard leaves the others' objects alone.
     fed.list(0, &[], History::New);
@@ -320,7 +383,10 @@ async fn the_store_is_ready_only_when_every_shard_has_been_listed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_kind_that_is_removed_takes_its_objects_along_and_may_come_back_with_the_same() {
-    let limits = Limits { tombstones: 0, ..Limits::default() };
+    let limits = Limits {
+        tombstones: 0,
+        ..Limits::default()
+    };
     let mut fed = Fed::with_limits(&[""], limits);
     let same = fed.object("", "a", "1");
     fed.list(0, std::slice::from_ref(&same), History::Same);
@@ -350,7 +416,11 @@ async fn subscribers_end_with_the_feed() {
 async fn after_any_churn_store_and_subscribers_agree_with_the_cache() {
     for seed in 0..20 {
         let mut random = fastrand::Rng::with_seed(seed);
-        let limits = Limits { journal_bytes: 4096, tombstones: 3, ..Limits::default() };
+        let limits = Limits {
+            journal_bytes: 4096,
+            tombstones: 3,
+            ..Limits::default()
+        };
         let mut fed = Fed::with_limits(&[""], limits);
         fed.list(0, &[], History::Same);
         let mut subscriber = fed.feed.subscribe("test");
@@ -363,7 +433,11 @@ async fn after_any_churn_store_and_subscribers_agree_with_the_cache() {
                 11..=15 => fed.delete(&name),
                 16 => {
                     let object = fed.object("", &name, "listed");
-                    let history = if random.bool() { History::New } else { History::Same };
+                    let history = if random.bool() {
+                        History::New
+                    } else {
+                        History::Same
+                    };
                     fed.list(0, &[object], history);
                 }
                 17 => settle().await,
@@ -372,7 +446,9 @@ async fn after_any_churn_store_and_subscribers_agree_with_the_cache() {
                     settle().await;
                     while let Some(Some(handle)) = primary.next().now_or_never() {
                         // As kube's Controller does: what is in the store now, not what was sent.
-                        if let Some(handle) = fed.feed.store.get(&fed.feed.kind.object_ref(handle.key())) {
+                        if let Some(handle) =
+                            fed.feed.store.get(&fed.feed.kind.object_ref(handle.key()))
+                        {
                             reconciled.extend([shown(&handle)]);
                             if handle.is_tombstone() {
                                 acknowledger.acknowledge(&handle);
