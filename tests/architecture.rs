@@ -43,7 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Crates that only some rooms may name.
 const OUTSIDE: &[(&str, &[&str])] = &[
-    ("tonic", &["admin", "api", "app", "client", "proto"]),
+    ("tonic", &["admin", "api", "app", "cli", "client", "proto"]),
     ("kube::Client", &["discovery", "upstream"]),
     ("kube::runtime", &["controller", "feed"]),
     ("axum", &["admin"]),
