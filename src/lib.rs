@@ -50,6 +50,7 @@
 //! object. That is the price of kube's `Controller`; `informerd_feed_store_objects` shows it, and kinds without a
 //! controller have no feed.
 
+pub mod admin;
 pub mod api;
 pub mod args;
 pub mod cache;

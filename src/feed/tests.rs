@@ -471,3 +471,72 @@ async fn after_any_churn_store_and_subscribers_agree_with_the_cache() {
         assert_eq!(reconciled, fed.cached(), "seed {seed}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_first_list_longer_than_the_channel_is_told_to_those_who_were_there_before() {
+    let mut fed = Fed::sharded(&[""]);
+    let mut subscriber = fed.feed.subscribe("early");
+    let _never_reads = fed.feed.subscribe("never reads");
+    settle().await;
+    let objects: Vec<_> = (0..CHANNEL * 3)
+        .map(|at| fed.object("", &format!("x{at}"), "1"))
+        .collect();
+    fed.list(0, &objects, History::Same);
+    let told: BTreeMap<_, _> = taken(&mut subscriber).await.into_iter().collect();
+    assert_eq!(told.len(), CHANNEL * 3);
+    assert_eq!(told, fed.cached());
+    // Counted to the reference: else this tombstone would be buried too early or never.
+    fed.delete("x0");
+    assert_eq!(taken(&mut subscriber).await, [none("x0")]);
+    assert_eq!(fed.stored(), fed.cached());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn on_several_threads_nobody_sleeps_for_ever_and_every_deletion_is_buried() {
+    let mut fed = Fed::new();
+    let mut subscriber = fed.feed.subscribe("reads");
+    let _never_reads = fed.feed.subscribe("never reads");
+    let (mut primary, acknowledger) = fed.feed.subscribe_primary("primary");
+    tokio::spawn(async move {
+        while let Some(handle) = primary.next().await {
+            if handle.is_tombstone() {
+                acknowledger.acknowledge(&handle);
+            }
+        }
+    });
+    let reading = tokio::spawn(async move {
+        let mut folded = BTreeMap::new();
+        while let Some(handle) = subscriber.next().await {
+            if handle.name_any() == "last" {
+                break;
+            }
+            folded.extend([shown(&handle)]);
+            folded.retain(|_, version| version.is_some());
+        }
+        folded
+    });
+    for at in 0..20_000 {
+        let name = format!("x{}", at % 50);
+        if at % 3 == 0 {
+            fed.delete(&name);
+        } else {
+            fed.upsert(&name, &at.to_string());
+        }
+        if at % 100 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let before_last = fed.cached();
+    fed.upsert("last", "1");
+    let deadline = Duration::from_secs(30);
+    let folded = tokio::time::timeout(deadline, reading).await;
+    assert_eq!(folded.expect("it is told").expect("it ends"), before_last);
+    let buried = async {
+        while fed.stored() != fed.cached() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(deadline, buried)
+        .await
+        .expect("every deletion is buried");
+}
