@@ -5,8 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use crate::cache::{Kind, Phase, Shard};
-use crate::object::Object;
+use crate::cache::{Item, Kind, Phase, Shard};
 
 /// Latches: once it was so, it stays so. A kind that is listed anew, or whose API server is away, is served from
 /// what is there.
@@ -52,7 +51,7 @@ impl FirstSync {
     }
 }
 
-fn trouble(shard: &Shard<Object>) -> Option<String> {
+fn trouble<T: Item>(shard: &Shard<T>) -> Option<String> {
     let status = shard.status();
     let not_served = status.phase == Phase::Removed
         || (status.phase == Phase::Waiting && status.reason == "NotServed");

@@ -276,3 +276,23 @@ async fn grpc_health_serves_from_the_first_sync_until_draining() {
         );
     }
 }
+
+#[tokio::test]
+async fn the_port_answers_while_draining_and_closes_when_the_grace_period_is_over() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let admin = admin(&[]);
+    let shutdown = admin.shutdown.clone();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(admin.serve(listener));
+    shutdown.drain();
+    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    connection.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    shutdown.cut();
+    serving.await.unwrap().unwrap();
+}
