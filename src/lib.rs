@@ -2,5 +2,8 @@
 
 pub mod cache;
 pub mod digest;
+pub mod discovery;
 pub mod object;
 pub mod proto;
+pub mod source;
+pub mod upstream;

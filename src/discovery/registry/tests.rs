@@ -1,0 +1,180 @@
+use tokio::task::AbortHandle;
+
+use super::{super::fake::FakeServer, *};
+
+const PODS: (&str, &str, &str, &str) = ("", "v1", "Pod", "pods");
+const WIDGETS: (&str, &str, &str, &str) = ("acme.io", "v1", "Widget", "widgets");
+
+struct Running {
+    registry: Registry,
+    task: AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn run(server: &FakeServer) -> Running {
+    let registry = Registry::new(server.upstream(), RegistrySettings::default());
+    let task = tokio::spawn(registry.clone().run()).abort_handle();
+    Running { registry, task }
+}
+
+async fn next(receiver: &mut watch::Receiver<Option<Arc<ResolvedKind>>>) -> Option<String> {
+    receiver.changed().await.unwrap();
+    receiver
+        .borrow_and_update()
+        .as_ref()
+        .map(|kind| kind.resource())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_served_kind_is_announced_at_once_and_a_missing_one_when_it_comes() {
+    let server = FakeServer::serving(&[PODS]);
+    let running = run(&server);
+    let mut pods = running.registry.subscribe("po");
+    let mut widgets = running.registry.subscribe("widgets.acme.io");
+    assert_eq!(
+        running.registry.why("po").as_deref(),
+        Some("the API server has not said yet what it serves")
+    );
+    running.registry.catalog().await;
+    assert!(pods.borrow_and_update().is_none(), "no such short name");
+    assert_eq!(
+        running.registry.why("po").as_deref(),
+        Some("the API server serves no `po`; did you mean `pods`?")
+    );
+
+    let mut pods = running.registry.subscribe("pods");
+    assert_eq!(next(&mut pods).await.as_deref(), Some("pods"));
+    assert_eq!(running.registry.why("pods"), None);
+
+    server.serve(&[PODS, WIDGETS]);
+    let begun = Instant::now();
+    assert_eq!(next(&mut widgets).await.as_deref(), Some("widgets.acme.io"));
+    assert!(
+        begun.elapsed() <= Duration::from_secs(36),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_on_crds_finds_a_new_kind_within_a_second_or_two() {
+    let server = FakeServer::serving(&[PODS]);
+    let running = run(&server);
+    let mut widgets = running.registry.subscribe("widgets");
+    running.registry.catalog().await;
+    // Long after the start, when nothing is urgent.
+    sleep(Duration::from_secs(100)).await;
+    server.serve(&[PODS, WIDGETS]);
+    let begun = Instant::now();
+    server.crd_event().await;
+    assert_eq!(next(&mut widgets).await.as_deref(), Some("widgets.acme.io"));
+    assert!(
+        begun.elapsed() <= Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_is_gone_only_when_it_stays_away() {
+    let server = FakeServer::serving(&[PODS, WIDGETS]);
+    let running = run(&server);
+    let mut widgets = running.registry.subscribe("widgets");
+    next(&mut widgets).await;
+
+    // Missed for a moment, as after a restart of the API server.
+    server.serve(&[PODS]);
+    server.crd_event().await;
+    sleep(Duration::from_secs(3)).await;
+    server.serve(&[PODS, WIDGETS]);
+    sleep(Duration::from_secs(60)).await;
+    assert!(!widgets.has_changed().unwrap());
+
+    server.serve(&[PODS]);
+    let begun = Instant::now();
+    server.crd_event().await;
+    assert_eq!(next(&mut widgets).await, None);
+    assert!(
+        begun.elapsed() >= Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(
+        begun.elapsed() <= Duration::from_secs(20),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(running.registry.why("widgets").is_some());
+
+    server.serve(&[PODS, WIDGETS]);
+    assert_eq!(next(&mut widgets).await.as_deref(), Some("widgets.acme.io"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_cannot_be_asked_makes_nothing_go() {
+    let server = FakeServer::serving(&[PODS]);
+    let running = run(&server);
+    let mut pods = running.registry.subscribe("pods");
+    next(&mut pods).await;
+    server.set_down(true);
+    sleep(Duration::from_secs(3600)).await;
+    assert!(!pods.has_changed().unwrap());
+    assert_eq!(running.registry.why("pods"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_names_of_one_kind_are_one_subscription_too_many() {
+    let server = FakeServer::serving(&[PODS]);
+    let running = run(&server);
+    let mut first = running.registry.subscribe("pods");
+    let second = running.registry.subscribe("pod");
+    next(&mut first).await;
+    sleep(Duration::from_secs(100)).await;
+    assert!(second.borrow().is_none());
+    assert_eq!(
+        running.registry.why("pod").as_deref(),
+        Some("`pod` is the same kind as `pods`: remove one of them from the config")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_becomes_ambiguous_keeps_its_meaning() {
+    let server = FakeServer::serving(&[WIDGETS]);
+    let running = run(&server);
+    let mut widgets = running.registry.subscribe("widgets");
+    next(&mut widgets).await;
+    server.serve(&[("other.io", "v1", "Widget", "widgets"), WIDGETS]);
+    server.crd_event().await;
+    sleep(Duration::from_secs(100)).await;
+    assert!(!widgets.has_changed().unwrap());
+    assert!(running.registry.catalog().await.resolve("widgets").is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn selectable_fields_come_with_the_kind() {
+    let server = FakeServer::serving(&[WIDGETS]);
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.acme.io";
+    server.set(path, 500, serde_json::json!({}));
+    let running = run(&server);
+    let mut widgets = running.registry.subscribe("widgets");
+    running.registry.catalog().await;
+    assert!(
+        widgets.borrow_and_update().is_none(),
+        "not before its fields are known"
+    );
+    server.set(
+        path,
+        200,
+        serde_json::json!({"spec": {"versions": [{"name": "v1", "selectableFields": [{"jsonPath": ".spec.color"}]}]}}),
+    );
+    next(&mut widgets).await;
+    assert_eq!(
+        widgets.borrow().as_ref().unwrap().selectable,
+        [".spec.color"]
+    );
+}

@@ -1,0 +1,304 @@
+//! Where the API server is and who we are there: the kubeconfig by the usual inference, or the pod's service
+//! account; with a fingerprint of every file that says so, so that a rotation is noticed.
+
+use std::{
+    env,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+};
+
+use http::HeaderValue;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use jiff::Timestamp;
+use kube::config::{AuthInfo, Cluster, Config, KubeConfigOptions, Kubeconfig};
+
+use super::exec::{self, ExecError};
+
+/// Which kubeconfig, as given on the command line. The default is what kubectl would use: the files of
+/// `KUBECONFIG`, else `~/.kube/config`, else the pod's service account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KubeSource {
+    /// `--kubeconfig`.
+    pub kubeconfig: Option<PathBuf>,
+    /// `--context`.
+    pub context: Option<String>,
+}
+
+/// Why the API server's address or the credentials for it are not known.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeconfigError {
+    /// A kubeconfig that cannot be used.
+    #[error("kubeconfig {files}: {source}")]
+    Kubeconfig {
+        /// Its path, or paths.
+        files: String,
+        /// What is wrong.
+        source: kube::config::KubeconfigError,
+    },
+    /// Neither a kubeconfig nor a pod.
+    #[error(
+        "no cluster: there is no kubeconfig ({looked}), and this is not a pod ({source}): write --kubeconfig FILE, or set KUBECONFIG"
+    )]
+    NoCluster {
+        /// Where a kubeconfig was looked for.
+        looked: String,
+        /// Why it is not a pod either.
+        source: kube::config::InClusterError,
+    },
+    /// `--context` without a kubeconfig.
+    #[error("--context {0}: there is no kubeconfig to find it in: write --kubeconfig FILE as well")]
+    ContextWithoutKubeconfig(String),
+    /// A token file that cannot be read, or is empty.
+    #[error("token file {}: {message}", path.display())]
+    Token {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// A token with a line break or another control character inside.
+    #[error(
+        "the user's token has a line break or another control character in it: write it on one line"
+    )]
+    TokenCharacters,
+    /// A proxy that cannot be used.
+    #[error("proxy-url {0}: write http://host:port, https://host:port or socks5://host:port")]
+    Proxy(String),
+    /// The exec plugin gave no credentials.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+}
+
+/// Address and credentials as they are now.
+pub(super) struct Loaded {
+    /// Without token file, exec plugin and proxy: those are resolved.
+    pub(super) config: Config,
+    pub(super) proxy: Option<Intercept>,
+    /// When the credentials end, where an exec plugin said so.
+    pub(super) expires: Option<Timestamp>,
+    /// The context in use; `None` in a pod.
+    pub(super) context: Option<String>,
+    pub(super) files: Files,
+    /// Of the files and of what the exec plugin printed.
+    pub(super) fingerprint: u64,
+}
+
+/// The files that were read, each with a hash taken just before it was used, so that no later change is missed.
+#[derive(Default, Hash)]
+pub(super) struct Files(Vec<(PathBuf, u64)>);
+
+impl Files {
+    fn note(&mut self, path: impl Into<PathBuf>) {
+        let path = path.into();
+        let hash = hash_file(&path);
+        self.0.push((path, hash));
+    }
+
+    /// Whether any of them reads differently now.
+    pub(super) fn changed(&self) -> bool {
+        self.0.iter().any(|(path, hash)| hash_file(path) != *hash)
+    }
+}
+
+/// A file that cannot be read counts as absent.
+fn hash_file(path: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    std::fs::read(path).ok().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Reads everything, and runs the exec plugin if there is one.
+pub(super) async fn load(source: &KubeSource) -> Result<Loaded, KubeconfigError> {
+    let mut loaded = match kubeconfig_files(source) {
+        Some(files) => from_kubeconfig(source, files).await?,
+        None => in_cluster(source)?,
+    };
+    let auth = &mut loaded.config.auth_info;
+    // An inline token goes before a token file, as in client-go.
+    if let Some(path) = auth.token_file.take().filter(|_| auth.token.is_none()) {
+        auth.token = Some(read_token(Path::new(&path))?.into());
+    }
+    let mut hasher = DefaultHasher::new();
+    loaded.files.hash(&mut hasher);
+    if let Some(exec) = auth.exec.take() {
+        let credentials = exec::run(&exec).await?;
+        credentials.hash(&mut hasher);
+        loaded.expires = credentials.expires();
+        credentials.put_into(auth);
+    }
+    check_token(auth)?;
+    loaded.fingerprint = hasher.finish();
+    Ok(loaded)
+}
+
+/// The kubeconfig files to read; `None` means to try the pod's service account.
+fn kubeconfig_files(source: &KubeSource) -> Option<Vec<PathBuf>> {
+    if let Some(file) = &source.kubeconfig {
+        return Some(vec![file.clone()]);
+    }
+    let listed: Vec<PathBuf> = env::var_os("KUBECONFIG")
+        .map(|list| {
+            env::split_paths(&list)
+                .filter(|path| !path.as_os_str().is_empty())
+                .collect()
+        })
+        .unwrap_or_default();
+    if !listed.is_empty() {
+        return Some(listed);
+    }
+    home_kubeconfig()
+        .filter(|path| path.exists())
+        .map(|path| vec![path])
+}
+
+fn home_kubeconfig() -> Option<PathBuf> {
+    Some(env::home_dir()?.join(".kube").join("config"))
+}
+
+async fn from_kubeconfig(
+    source: &KubeSource,
+    paths: Vec<PathBuf>,
+) -> Result<Loaded, KubeconfigError> {
+    let names = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
+    let refuse = |source| KubeconfigError::Kubeconfig {
+        files: names.clone(),
+        source,
+    };
+    let mut files = Files::default();
+    let mut kubeconfig = Kubeconfig::default();
+    for path in paths {
+        files.note(path.clone());
+        kubeconfig = Kubeconfig::read_from(path)
+            .and_then(|next| kubeconfig.merge(next))
+            .map_err(refuse)?;
+    }
+    let context = source
+        .context
+        .clone()
+        .or_else(|| kubeconfig.current_context.clone());
+    let cluster = cluster_of(&kubeconfig, context.as_deref()).unwrap_or_default();
+    if let Some(path) = &cluster.certificate_authority {
+        files.note(path);
+    }
+    let options = KubeConfigOptions {
+        context: context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(refuse)?;
+    let auth = &config.auth_info;
+    for path in [&auth.client_certificate, &auth.client_key, &auth.token_file]
+        .into_iter()
+        .flatten()
+    {
+        files.note(path);
+    }
+    let proxy = proxy(cluster.proxy_url.as_deref(), &config)?;
+    Ok(Loaded {
+        config,
+        proxy,
+        expires: None,
+        context,
+        files,
+        fingerprint: 0,
+    })
+}
+
+fn cluster_of(kubeconfig: &Kubeconfig, context: Option<&str>) -> Option<Cluster> {
+    let context = kubeconfig
+        .contexts
+        .iter()
+        .find(|named| Some(named.name.as_str()) == context)?;
+    let name = &context.context.as_ref()?.cluster;
+    kubeconfig
+        .clusters
+        .iter()
+        .find(|named| named.name == *name)?
+        .cluster
+        .clone()
+}
+
+fn in_cluster(source: &KubeSource) -> Result<Loaded, KubeconfigError> {
+    if let Some(context) = &source.context {
+        return Err(KubeconfigError::ContextWithoutKubeconfig(context.clone()));
+    }
+    let mut config = Config::incluster().map_err(|source| KubeconfigError::NoCluster {
+        looked: home_kubeconfig().map_or("no home directory".to_owned(), |path| {
+            path.display().to_string()
+        }),
+        source,
+    })?;
+    let mut files = Files::default();
+    if let Some(path) = &config.auth_info.token_file {
+        files.note(path);
+    }
+    // kube would read this file again every minute on its own; one mechanism for all files is enough.
+    if let Some(path) = config.root_cert_file.take() {
+        files.note(path);
+    }
+    let proxy = proxy(None, &config)?;
+    Ok(Loaded {
+        config,
+        proxy,
+        expires: None,
+        context: None,
+        files,
+        fingerprint: 0,
+    })
+}
+
+fn read_token(path: &Path) -> Result<String, KubeconfigError> {
+    let refuse = |message: String| KubeconfigError::Token {
+        path: path.to_owned(),
+        message,
+    };
+    let token = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+    match token.trim() {
+        "" => Err(refuse("it is empty".to_owned())),
+        token => Ok(token.to_owned()),
+    }
+}
+
+/// kube panics on a token that cannot stand in a header, so it is looked at first. (Serializing is the one way to
+/// see it.)
+fn check_token(auth: &AuthInfo) -> Result<(), KubeconfigError> {
+    let seen = serde_json::to_value(auth).unwrap_or_default();
+    match seen["token"].as_str() {
+        Some(token) if HeaderValue::from_str(token).is_err() => {
+            Err(KubeconfigError::TokenCharacters)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The kubeconfig's own proxy, else that of the environment (`HTTPS_PROXY`, `ALL_PROXY`), which `NO_PROXY` can
+/// exempt the API server from. (kube compares `NO_PROXY` with the proxy's own address.)
+fn proxy(configured: Option<&str>, config: &Config) -> Result<Option<Intercept>, KubeconfigError> {
+    let Some(url) = configured.filter(|url| !url.is_empty()) else {
+        return Ok(Matcher::from_env().intercept(&config.cluster_url));
+    };
+    let refuse = || KubeconfigError::Proxy(without_password(url));
+    let found = Matcher::builder()
+        .all(url)
+        .build()
+        .intercept(&config.cluster_url)
+        .ok_or_else(refuse)?;
+    match found.uri().scheme_str() {
+        Some("http" | "https" | "socks5" | "socks5h") => Ok(Some(found)),
+        _ => Err(refuse()),
+    }
+}
+
+fn without_password(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => {
+            format!("{}://***{}", &url[..scheme], &url[at..])
+        }
+        _ => url.to_owned(),
+    }
+}
