@@ -1,0 +1,6 @@
+//! x
+mod backoff;
+mod failure;
+mod machine;
+mod request;
+mod words;
