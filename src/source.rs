@@ -1,5 +1,7 @@
 //! x
 mod backoff;
+mod decode;
+mod extent;
 mod failure;
 mod machine;
 mod request;
