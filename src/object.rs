@@ -21,7 +21,6 @@ pub use key::Key;
 pub use path::Path;
 pub use projection::{Projection, View};
 pub use prune::{PruneRules, Pruner};
-pub use scan::ScanError;
 pub use selector::{BoundFieldSelector, FieldSelector, LabelSelector, Selectable, Selector};
 
 /// An object as cached: identity, what selectors read, and the pruned JSON.

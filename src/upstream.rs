@@ -23,6 +23,8 @@ use tokio::{
 };
 use tracing::{Instrument, Span, field};
 
+use crate::config::UpstreamConfig;
+
 mod error;
 mod exec;
 mod kubeconfig;
@@ -108,15 +110,21 @@ pub struct UpstreamSettings {
     pub user_agent: HeaderValue,
 }
 
+impl From<&UpstreamConfig> for UpstreamSettings {
+    fn from(config: &UpstreamConfig) -> Self {
+        Self {
+            request_timeout: config.request_timeout,
+            list_timeout: config.list_timeout,
+            connect_timeout: config.connect_timeout,
+            reload_interval: config.reload_interval,
+            user_agent: config.user_agent.clone(),
+        }
+    }
+}
+
 impl Default for UpstreamSettings {
     fn default() -> Self {
-        Self {
-            request_timeout: Duration::from_secs(15),
-            list_timeout: Duration::from_secs(60),
-            connect_timeout: Duration::from_secs(10),
-            reload_interval: Duration::from_secs(5),
-            user_agent: HeaderValue::from_static(concat!("informerd/", env!("CARGO_PKG_VERSION"))),
-        }
+        Self::from(&UpstreamConfig::default())
     }
 }
 

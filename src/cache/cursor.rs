@@ -181,6 +181,16 @@ impl<T: Item> Cursor<T> {
         Self::at(place, now)
     }
 
+    /// Counts as a step: the consumer is alive, if busy elsewhere.
+    pub fn touch(&self, now: Instant) {
+        Inner::lock(&self.0).progress = now;
+    }
+
+    /// Walks one state and no further; see [`Cursor::walk`].
+    pub fn over(state: Arc<State<T>>, now: Instant) -> Self {
+        Self::at(Place::Snapshot { state, after: None }, now)
+    }
+
     fn at(place: Place<T>, now: Instant) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             place,
@@ -191,6 +201,18 @@ impl<T: Item> Cursor<T> {
     /// What the cursor keeps alive, for whoever watches over that.
     pub fn hold(&self) -> Hold<T> {
         Hold(self.0.clone())
+    }
+
+    /// The next of the state being walked: [`Step::Items`], then [`Step::ResetEnd`]. `None` where it was taken away.
+    pub fn walk<S: Select<T> + ?Sized>(
+        &mut self,
+        select: &S,
+        budget: usize,
+        now: Instant,
+    ) -> Option<Step<T>> {
+        let mut inner = Inner::lock(&self.0);
+        inner.progress = now;
+        inner.place.walk(select, budget)
     }
 
     /// What to send next, given the shard's latest state; at most about `budget` bytes of items at once, but
@@ -215,6 +237,9 @@ impl<T: Item> Cursor<T> {
         if let Some(step) = place.leave_head(current, select) {
             return step;
         }
+        if let Some(step) = place.walk(select, budget) {
+            return step;
+        }
         match mem::replace(place, Place::Lost(ResetReason::Stalled)) {
             Place::Lost(reason) => {
                 *place = Place::Snapshot {
@@ -222,17 +247,6 @@ impl<T: Item> Cursor<T> {
                     after: None,
                 };
                 Step::Reset(reason)
-            }
-            Place::Snapshot { state, after } => {
-                let (items, after) = some_items(&state, select, after, budget);
-                if items.is_empty() {
-                    *place = Place::head(&state);
-                    Step::ResetEnd(state.position())
-                } else {
-                    let revision = state.revision;
-                    *place = Place::Snapshot { state, after };
-                    Step::Items { revision, items }
-                }
             }
             Place::Changes {
                 state,
@@ -262,8 +276,8 @@ impl<T: Item> Cursor<T> {
                 };
                 Step::events(events, position)
             }
-            head @ Place::Head { .. } => {
-                *place = head;
+            done @ (Place::Snapshot { .. } | Place::Head { .. }) => {
+                *place = done;
                 Step::Idle
             }
         }
@@ -297,6 +311,22 @@ impl<T: Item> Place<T> {
             | Self::Difference { state, .. } => Some(state.history),
             Self::Head { history, .. } => Some(*history),
         }
+    }
+
+    /// In a snapshot: goes on in it.
+    fn walk<S: Select<T> + ?Sized>(&mut self, select: &S, budget: usize) -> Option<Step<T>> {
+        let Self::Snapshot { state, after } = self else {
+            return None;
+        };
+        let items = some_items(state, select, after.as_ref(), budget);
+        if let Some(last) = items.last() {
+            *after = Some(last.key().clone());
+            let revision = state.revision;
+            return Some(Step::Items { revision, items });
+        }
+        let position = state.position();
+        *self = Self::head(&state.clone());
+        Some(Step::ResetEnd(position))
     }
 
     /// At the head: stays there with what the journal has, or goes to where the way to `current` can be walked.
@@ -352,16 +382,16 @@ impl<T: Item> Place<T> {
     }
 }
 
-/// The selected items after `after`, and the key to go on after.
+/// The selected items after `after`.
 fn some_items<T: Item, S: Select<T> + ?Sized>(
     state: &State<T>,
     select: &S,
-    after: Option<Key>,
+    after: Option<&Key>,
     budget: usize,
-) -> (Vec<Arc<T>>, Option<Key>) {
+) -> Vec<Arc<T>> {
     let mut items = Vec::new();
     let mut bytes = 0;
-    for (_, slot) in state.scan(select, after.as_ref()) {
+    for (_, slot) in state.scan(select, after) {
         if !select.matches(&slot.item) {
             continue;
         }
@@ -371,8 +401,7 @@ fn some_items<T: Item, S: Select<T> + ?Sized>(
             break;
         }
     }
-    let after = items.last().map(|item| item.key().clone()).or(after);
-    (items, after)
+    items
 }
 
 /// The changes after sequence `at` for a reader of `from`, and the sequence to go on after, if there is more.

@@ -167,17 +167,10 @@ impl Kind {
 
     /// The worst of the shards' phases.
     pub fn phase(&self) -> Phase {
-        let badness = |phase: &Phase| match phase {
-            Phase::Live => 0,
-            Phase::Relisting => 1,
-            Phase::BackingOff => 2,
-            Phase::Forbidden => 3,
-            Phase::Syncing => 4,
-            Phase::Waiting => 5,
-            Phase::Removed => 6,
-        };
         let phases = self.shards.iter().map(|shard| shard.status().phase);
-        phases.max_by_key(badness).unwrap_or(Phase::Waiting)
+        phases
+            .max_by_key(|phase| phase.badness())
+            .unwrap_or(Phase::Waiting)
     }
 
     /// The age of the worst shard; `None` while one of them was never proven.

@@ -67,6 +67,19 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Of several shards' phases, the one that counts for the kind is the worst.
+    pub fn badness(self) -> u8 {
+        match self {
+            Self::Live => 0,
+            Self::Relisting => 1,
+            Self::BackingOff => 2,
+            Self::Forbidden => 3,
+            Self::Syncing => 4,
+            Self::Waiting => 5,
+            Self::Removed => 6,
+        }
+    }
+
     /// In lower case, as in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use kube::core::discovery::v2::APIGroupDiscoveryList;
 
 use super::ResolvedKind;
+use crate::config::KindIdentity;
 
 /// All kinds that the API server serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -164,6 +165,19 @@ impl Catalog {
             resource: resource.to_owned(),
             hint: self.hint(name),
         })
+    }
+
+    /// What the configuration is checked against: the kind's full name, nothing if it is not served yet, or why it
+    /// cannot be watched.
+    pub fn identify(&self, resource: &str) -> Result<Option<KindIdentity>, String> {
+        match self.resolve(resource) {
+            Ok(kind) => Ok(Some(KindIdentity {
+                resource: kind.resource(),
+                namespaced: kind.namespaced,
+            })),
+            Err(ResolveError::NotServed { .. }) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// The same kind in the same version, while it is served; else in the version that is preferred now.
@@ -447,6 +461,22 @@ pub(super) mod tests {
         );
         assert_eq!(resolved(""), "the API server serves no ``");
         assert_eq!(resolved("."), "the API server serves no `.`");
+    }
+
+    #[test]
+    fn the_configuration_waits_for_what_is_not_served_and_refuses_what_cannot_be_watched() {
+        let pods = KindIdentity {
+            resource: "pods".to_owned(),
+            namespaced: true,
+        };
+        assert_eq!(usual().identify("po"), Ok(Some(pods)));
+        assert_eq!(usual().identify("widgets.acme.io"), Ok(None));
+        assert!(
+            usual()
+                .identify("networkpolicies")
+                .unwrap_err()
+                .contains("write one of these")
+        );
     }
 
     #[test]

@@ -74,7 +74,7 @@ const URGENT_INTERVAL: Duration = Duration::from_secs(1);
 const URGENT_FOR: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// A permission may be granted later; until then the poll does.
+/// A permission may be granted later, or come with other credentials; until then the poll does.
 const FORBIDDEN_RETRY: Duration = Duration::from_secs(600);
 
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
@@ -293,6 +293,7 @@ impl Registry {
 
     /// Only a bell: which CRD changed, and how, is for discovery to say.
     async fn watch_crds(&self) {
+        let mut credentials = self.shared.upstream.changed();
         let mut backoff = BACKOFF_FIRST;
         loop {
             let begun = Instant::now();
@@ -303,7 +304,7 @@ impl Registry {
                         .is_some_and(|status| status.is_forbidden() || status.is_not_found()) =>
                 {
                     tracing::info!(%error, "cannot watch CRDs; new ones are found by asking every so often");
-                    sleep(FORBIDDEN_RETRY).await;
+                    let _ = timeout(FORBIDDEN_RETRY, credentials.changed()).await;
                 }
                 Err(error) => tracing::debug!(%error, "the watch on CRDs ended"),
                 Ok(()) => {}

@@ -15,7 +15,7 @@ use serde::{
 use super::{
     Key, Labels, Object, OwnerReference,
     path::Path,
-    prune::Pruner,
+    prune::{IDENTITY, Pruner},
     rules::Node,
     scan::{Scan, ScanError},
     selector::Selectable,
@@ -49,19 +49,7 @@ pub struct DecodeError {
     pub resource_version: Option<Box<str>>,
 }
 
-/// What is read of every object; the place in this list is the slot that it is captured in.
-const IDENTITY: [&[&str]; 10] = [
-    &["apiVersion"],
-    &["kind"],
-    &["metadata", "name"],
-    &["metadata", "namespace"],
-    &["metadata", "uid"],
-    &["metadata", "resourceVersion"],
-    &["metadata", "generation"],
-    &["metadata", "deletionTimestamp"],
-    &["metadata", "labels"],
-    &["metadata", "ownerReferences"],
-];
+// The slots in which identity is captured: places in [`IDENTITY`].
 const API_VERSION: usize = 0;
 const KIND: usize = 1;
 const NAME: usize = 2;

@@ -4,6 +4,7 @@
 //! for one serves the other.
 
 use std::{
+    fmt,
     hash::{Hash, Hasher},
     sync::Arc,
 };
@@ -103,6 +104,14 @@ impl Projection {
             (_, None) => object.json.clone(),
             (_, Some(rules)) => cut(&object.json, rules),
         }
+    }
+}
+
+impl fmt::Display for Projection {
+    /// View and mask in normal form: equal for equal projections, in every process.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0.view)?;
+        self.0.mask.iter().try_for_each(|path| write!(f, " {path}"))
     }
 }
 

@@ -8,8 +8,8 @@ use super::{
     rules::{Fate, Node},
 };
 
-/// Paths that no rule may drop, in whole or in part. Keep rules keep them in any case.
-const IDENTITY: [&[&str]; 10] = [
+/// What every object is known by. No rule may drop it, in whole or in part, and keep rules keep it in any case.
+pub(super) const IDENTITY: [&[&str]; 10] = [
     &["apiVersion"],
     &["kind"],
     &["metadata", "name"],

@@ -13,7 +13,7 @@ use super::rules::{Fate, Node};
 
 /// Why a text is not JSON. Positions are in bytes, from 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ScanError {
+pub(super) enum ScanError {
     /// The text ends inside a value.
     #[error("the JSON ends too early, at byte {0}")]
     End(usize),
@@ -304,19 +304,23 @@ impl<'a> Scan<'a> {
             .map(Cow::Owned))
     }
 
-    /// Passes a string, from quote to quote, eight bytes at a time.
+    /// Passes a string, from quote to quote.
+    #[inline]
     fn string(&mut self) -> Result<(), Box<ScanError>> {
         let bytes = self.text.as_bytes();
-        let mut at = self.at + 1;
+        let at = plain_until(bytes, self.at + 1);
+        if bytes.get(at) == Some(&b'"') {
+            self.at = at + 1;
+            return Ok(());
+        }
+        self.string_from(at)
+    }
+
+    /// Passes the rest of a string that has an escape here, or the end of the text near.
+    #[inline(never)]
+    fn string_from(&mut self, mut at: usize) -> Result<(), Box<ScanError>> {
+        let bytes = self.text.as_bytes();
         loop {
-            while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-                let special = special(u64::from_le_bytes(*chunk));
-                if special != 0 {
-                    at += (special.trailing_zeros() / 8) as usize;
-                    break;
-                }
-                at += 8;
-            }
             match bytes.get(at) {
                 None => return Err(ScanError::End(bytes.len()).into()),
                 Some(b'"') => {
@@ -330,6 +334,7 @@ impl<'a> Scan<'a> {
                         b'u' => self.hex(at + 2)?,
                         _ => return Err(self.unexpected("an escape")),
                     };
+                    at = plain_until(bytes, at);
                 }
                 Some(0..0x20) => {
                     self.at = at;
@@ -456,6 +461,20 @@ impl<'a> Scan<'a> {
             at: start,
         })
     }
+}
+
+/// Where the first quote, backslash or control character stands from `at` on, looking at eight bytes at a time; or
+/// where fewer than eight are left.
+#[inline]
+fn plain_until(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(&chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let special = special(u64::from_le_bytes(chunk));
+        if special != 0 {
+            return at + (special.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    at
 }
 
 /// Marks (by its top bit) the first of eight bytes, lowest first, that is a quote, a backslash or a control

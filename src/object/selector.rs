@@ -12,7 +12,7 @@ pub use field::{BoundFieldSelector, FieldSelector, FieldSelectorError};
 pub use label::{LabelSelector, LabelSelectorError};
 pub use selectable::{MAX_SELECTABLE, Selectable, SelectableError};
 
-use super::Object;
+use super::{Key, Object};
 
 /// Labels and fields together. The default selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -27,6 +27,16 @@ impl Selector {
     /// Whether the object is wanted.
     pub fn matches(&self, object: &Object) -> bool {
         self.fields.matches(object) && self.labels.matches(&object.labels)
+    }
+
+    /// Whether the terms on name and namespace are met, which is all that can be told of a key alone.
+    pub fn matches_key(&self, key: &Key) -> bool {
+        self.fields.matches_key(key)
+    }
+
+    /// Whether it selects every object.
+    pub fn is_everything(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_everything()
     }
 
     /// Whether it reads a value that can change, so that an object may come into it and leave it. Name and

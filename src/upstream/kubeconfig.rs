@@ -4,6 +4,7 @@
 use std::{
     env,
     hash::{DefaultHasher, Hash, Hasher},
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -277,10 +278,16 @@ fn check_token(auth: &AuthInfo) -> Result<(), KubeconfigError> {
 }
 
 /// The kubeconfig's own proxy, else that of the environment (`HTTPS_PROXY`, `ALL_PROXY`), which `NO_PROXY` can
-/// exempt the API server from. (kube compares `NO_PROXY` with the proxy's own address.)
+/// exempt the API server from, and which this machine itself never needs. (kube compares `NO_PROXY` with the
+/// proxy's own address.)
 fn proxy(configured: Option<&str>, config: &Config) -> Result<Option<Intercept>, KubeconfigError> {
     let Some(url) = configured.filter(|url| !url.is_empty()) else {
-        return Ok(Matcher::from_env().intercept(&config.cluster_url));
+        let server = &config.cluster_url;
+        return Ok(if is_loopback(server.host().unwrap_or_default()) {
+            None
+        } else {
+            Matcher::from_env().intercept(server)
+        });
     };
     let refuse = || KubeconfigError::Proxy(without_password(url));
     let found = Matcher::builder()
@@ -292,6 +299,11 @@ fn proxy(configured: Option<&str>, config: &Config) -> Result<Option<Intercept>,
         Some("http" | "https" | "socks5" | "socks5h") => Ok(Some(found)),
         _ => Err(refuse()),
     }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+    host == "localhost" || address.is_some_and(|address| address.is_loopback())
 }
 
 fn without_password(url: &str) -> String {

@@ -1,4 +1,6 @@
-use std::{path::Path, sync::Arc};
+//! The connection against servers and proxies of the tests' own.
+
+use std::path::Path;
 
 use http::Method;
 use rcgen::{CertificateParams, KeyPair};
@@ -440,5 +442,5 @@ async fn a_kubeconfig_that_cannot_be_used_says_what_to_write() {
 fn a_method_is_a_label_of_few_values() {
     assert_eq!(method_label(&Method::GET), "GET");
     assert_eq!(method_label(&Method::TRACE), "other");
-    assert_eq!(Arc::new(Verb::Watch).as_str(), "watch");
+    assert_eq!(Verb::Watch.as_str(), "watch");
 }

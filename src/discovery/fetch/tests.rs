@@ -1,3 +1,5 @@
+//! Discovery in both its forms, and when some of it fails.
+
 use serde_json::json;
 
 use super::{super::fake::*, *};

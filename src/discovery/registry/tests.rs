@@ -1,3 +1,5 @@
+//! Kinds that come, go, and only seem to go. Time is paused.
+
 use tokio::task::AbortHandle;
 
 use super::{super::fake::FakeServer, *};

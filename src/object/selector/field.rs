@@ -6,7 +6,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::selectable::Selectable;
+use super::{super::Key, selectable::Selectable};
 use crate::object::{
     Object,
     path::{Path, PathError},
@@ -164,6 +164,18 @@ impl BoundFieldSelector {
                     .get(at)
                     .and_then(Option::as_deref)
                     .unwrap_or(unset),
+            };
+            term.values.iter().any(|v| **v == *value) != term.negated
+        })
+    }
+
+    /// Whether the terms on name and namespace are met, which is all that can be told of a key alone.
+    pub fn matches_key(&self, key: &Key) -> bool {
+        self.0.iter().all(|term| {
+            let value = match term.of {
+                Value::Name => key.name(),
+                Value::Namespace => key.namespace(),
+                Value::Field { .. } => return true,
             };
             term.values.iter().any(|v| **v == *value) != term.negated
         })

@@ -1,0 +1,188 @@
+//! The gRPC services: reads and watches of the cache, and what the daemon tells of itself.
+//!
+//! `watch` is the heart: a stream that pulls from cursors and sends bytes that were encoded once for all. The
+//! rest is ordinary request and answer. Only this module and the client know tonic.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tonic::transport::{Server, server::TcpConnectInfo};
+
+use crate::{
+    cache::Catalog,
+    shutdown::{Shutdown, Stage},
+};
+
+mod ask;
+pub mod cache;
+pub mod consumers;
+mod encode;
+mod freshness;
+pub mod introspection;
+mod merge;
+mod messages;
+pub mod query;
+pub mod status;
+#[cfg(test)]
+mod tests;
+pub mod token;
+mod wait;
+mod watch;
+
+pub use consumers::{Caller, Consumers};
+pub use status::Error;
+
+/// Streams that one connection may have open at once.
+const MAX_STREAMS: u32 = 4096;
+/// Largest request that is read.
+const MAX_REQUEST: usize = 256 << 10;
+/// Largest header list that is read.
+const MAX_HEADERS: u32 = 16 << 10;
+/// How often an idle connection is probed.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// What the services need. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Api(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    catalog: Catalog,
+    settings: Settings,
+    consumers: Arc<Consumers>,
+    projections: Arc<encode::Projections>,
+    /// Tells this process's tokens from others'.
+    incarnation: u64,
+    shutdown: Shutdown,
+}
+
+/// How the services behave.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How often an idle stream gets a bookmark, where it does not say.
+    pub bookmark_interval: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bookmark_interval: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Api {
+    /// Serves these kinds until the shutdown begins to drain; then streams end with a last token.
+    pub fn new(catalog: Catalog, settings: Settings, shutdown: Shutdown) -> Self {
+        Self(Arc::new(Inner {
+            catalog,
+            settings,
+            consumers: Arc::default(),
+            projections: Arc::default(),
+            incarnation: fastrand::u64(1..),
+            shutdown,
+        }))
+    }
+
+    /// Who is reading.
+    pub fn consumers(&self) -> &Arc<Consumers> {
+        &self.0.consumers
+    }
+
+    /// The kinds that are served.
+    pub fn catalog(&self) -> &Catalog {
+        &self.0.catalog
+    }
+
+    fn is_draining(&self) -> bool {
+        self.0.shutdown.stage() != Stage::Running
+    }
+
+    /// Accepts connections until the shutdown begins to drain, then waits for the open ones to end; the caller
+    /// bounds that.
+    pub async fn serve(
+        self,
+        listener: tokio::net::TcpListener,
+        health: impl tonic::server::NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static
+        + tower::Service<
+            http::Request<tonic::body::Body>,
+            Response = http::Response<tonic::body::Body>,
+            Error = std::convert::Infallible,
+            Future: Send + 'static,
+        >,
+    ) -> Result<(), ServeError> {
+        let incoming = tonic::transport::server::TcpIncoming::from(listener)
+            .with_nodelay(Some(true))
+            .with_keepalive(Some(KEEPALIVE));
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(crate::proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        let reflection_alpha = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(crate::proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        let draining = self.0.shutdown.draining_owned();
+        Server::builder()
+            .max_concurrent_streams(MAX_STREAMS)
+            .http2_max_header_list_size(MAX_HEADERS)
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
+            .add_service(health)
+            .add_service(reflection.build_v1()?)
+            .add_service(reflection_alpha.build_v1alpha()?)
+            .add_service(cache::CacheService::new(self.clone()))
+            .add_service(introspection::service(self))
+            .serve_with_incoming_shutdown(incoming, draining)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Why the services cannot be offered.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The compiled descriptors are damaged.
+    #[error("gRPC reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The listener failed.
+    #[error("gRPC: {}", chain(.0))]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// tonic's own words are "transport error"; the cause says what happened.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// The clock of freshness and patience; tokio's, so that tests can pause it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Who calls, from what the transport and the metadata say.
+fn caller(extensions: &http::Extensions, user_agent: Option<&str>) -> Caller {
+    let peer = extensions
+        .get::<TcpConnectInfo>()
+        .and_then(TcpConnectInfo::remote_addr);
+    Caller {
+        peer: peer.map(|peer: SocketAddr| peer),
+        user_agent: user_agent.unwrap_or_default().chars().take(256).collect(),
+    }
+}
+
+/// As the proto has it; `None` where it is beyond what that can say.
+fn duration(duration: Duration) -> Option<prost_types::Duration> {
+    duration.try_into().ok()
+}

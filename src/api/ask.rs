@@ -1,0 +1,195 @@
+//! A watch request, read and checked as far as that goes without knowing its kind.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use tonic::{Status, body::Body, codec::Streaming};
+use tonic_prost::ProstDecoder;
+
+use super::{Error, MAX_REQUEST};
+use crate::proto::{self, WatchObjectsRequest};
+
+/// Soft limit of a message, where the caller sets none.
+const BATCH: usize = 1 << 20;
+const BATCH_RANGE: RangeInclusive<usize> = 1 << 10..=4 << 20;
+const BOOKMARK_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
+
+/// How a caller wants to be served.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Soft limit of a message in bytes.
+    pub max_batch: usize,
+    /// How often to hear something, where it says.
+    pub bookmark_interval: Option<Duration>,
+    /// Rather fail than start over.
+    pub fail_on_gap: bool,
+    /// Send digests where they describe what the caller holds.
+    pub digests: bool,
+}
+
+/// The request of a call that answers with ready bytes, and so is not read by generated code.
+pub async fn read(request: http::Request<Body>) -> Result<WatchObjectsRequest, Status> {
+    if let Some(encoding) = request
+        .headers()
+        .get("grpc-encoding")
+        .filter(|encoding| *encoding != "identity")
+    {
+        let problem =
+            format!("grpc-encoding {encoding:?} is not accepted here; send it uncompressed");
+        return Err(Status::unimplemented(problem));
+    }
+    let decoder = ProstDecoder::<WatchObjectsRequest>::default();
+    let mut messages =
+        Streaming::new_request(decoder, request.into_body(), None, Some(MAX_REQUEST));
+    let missing = || Status::invalid_argument("the call has no request message");
+    messages.message().await?.ok_or_else(missing)
+}
+
+impl Ask {
+    /// Refuses what is out of range, and what is not built yet.
+    pub fn new(request: &WatchObjectsRequest) -> Result<Self, Error> {
+        built("delivery", request.delivery, |value: proto::Delivery| {
+            matches!(
+                value,
+                proto::Delivery::Unspecified | proto::Delivery::Latest
+            )
+        })?;
+        built("changes", request.changes, |value: proto::Changes| {
+            matches!(value, proto::Changes::Unspecified | proto::Changes::All)
+        })?;
+        built("on_revoke", request.on_revoke, |value: proto::OnRevoke| {
+            matches!(value, proto::OnRevoke::Unspecified | proto::OnRevoke::End)
+        })?;
+        let on_gap: proto::OnGap = known("on_gap", request.on_gap)?;
+        let min_interval = duration("min_interval", request.min_interval)?;
+        if let Some(interval) = min_interval.filter(|interval| !interval.is_zero()) {
+            return Err(Error::NotBuilt {
+                field: "min_interval",
+                value: format!("{interval:?}"),
+            });
+        }
+        let bookmark_interval = duration("bookmark_interval", request.bookmark_interval)?;
+        if let Some(interval) =
+            bookmark_interval.filter(|interval| !BOOKMARK_RANGE.contains(interval))
+        {
+            let problem = format!(
+                "{interval:?} is not between {:?} and {:?}",
+                BOOKMARK_RANGE.start(),
+                BOOKMARK_RANGE.end()
+            );
+            return Err(Error::invalid("bookmark_interval", problem));
+        }
+        let max_batch = match request.max_batch_bytes as usize {
+            0 => BATCH,
+            bytes if BATCH_RANGE.contains(&bytes) => bytes,
+            bytes => {
+                let problem = format!(
+                    "{bytes} is not between {} and {}",
+                    BATCH_RANGE.start(),
+                    BATCH_RANGE.end()
+                );
+                return Err(Error::invalid("max_batch_bytes", problem));
+            }
+        };
+        Ok(Self {
+            max_batch,
+            bookmark_interval,
+            fail_on_gap: on_gap == proto::OnGap::Fail,
+            digests: request.digests,
+        })
+    }
+}
+
+fn known<E: TryFrom<i32>>(field: &'static str, value: i32) -> Result<E, Error> {
+    E::try_from(value)
+        .map_err(|_| Error::invalid(field, format!("{value} is not a value that is known here")))
+}
+
+fn built<E: TryFrom<i32> + std::fmt::Debug + Copy>(
+    field: &'static str,
+    value: i32,
+    is_built: impl Fn(E) -> bool,
+) -> Result<(), Error> {
+    let value = known::<E>(field, value)?;
+    if is_built(value) {
+        return Ok(());
+    }
+    Err(Error::NotBuilt {
+        field,
+        value: format!("{value:?}"),
+    })
+}
+
+fn duration(
+    field: &'static str,
+    value: Option<prost_types::Duration>,
+) -> Result<Option<Duration>, Error> {
+    value
+        .map(|value| {
+            value
+                .try_into()
+                .map_err(|_| Error::invalid(field, "a negative duration"))
+        })
+        .transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(request: WatchObjectsRequest) -> String {
+        Ask::new(&request).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_not_built_yet_is_refused_by_name() {
+        let request = WatchObjectsRequest::default;
+        let every = WatchObjectsRequest {
+            delivery: proto::Delivery::Every.into(),
+            ..request()
+        };
+        assert_eq!(
+            refused(every),
+            "delivery: Every is not built yet; leave it unset"
+        );
+        let visible = WatchObjectsRequest {
+            changes: proto::Changes::Visible.into(),
+            ..request()
+        };
+        assert!(refused(visible).starts_with("changes: Visible"));
+        let interval = WatchObjectsRequest {
+            min_interval: Some(prost_types::Duration {
+                seconds: 1,
+                nanos: 0,
+            }),
+            ..request()
+        };
+        assert!(refused(interval).starts_with("min_interval: 1s"));
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_refused_with_the_range() {
+        let batch = WatchObjectsRequest {
+            max_batch_bytes: 10,
+            ..Default::default()
+        };
+        assert_eq!(
+            refused(batch),
+            "max_batch_bytes: 10 is not between 1024 and 4194304"
+        );
+        for (seconds, nanos) in [(0, 5), (301, 0), (-1, 0)] {
+            let bookmarks = WatchObjectsRequest {
+                bookmark_interval: Some(prost_types::Duration { seconds, nanos }),
+                ..Default::default()
+            };
+            assert!(refused(bookmarks).starts_with("bookmark_interval: "));
+        }
+        let unknown = WatchObjectsRequest {
+            on_gap: 77,
+            ..Default::default()
+        };
+        assert_eq!(
+            refused(unknown),
+            "on_gap: 77 is not a value that is known here"
+        );
+    }
+}

@@ -1,0 +1,229 @@
+//! Who is reading: every open watch and list of this replica.
+//!
+//! Also watches over what they hold. A consumer that makes no progress keeps an old state alive; after a while
+//! it is taken away, so that no consumer, however slow, costs more than its cursor.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use crate::{
+    cache::{Hold, Kind, Shard},
+    object::Object,
+    proto,
+};
+
+/// How long a state is kept for a consumer that takes nothing.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Consumers {
+    next: AtomicU64,
+    open: Mutex<BTreeMap<u64, Arc<Consumer>>>,
+}
+
+/// One open call.
+#[derive(Debug)]
+pub struct Consumer {
+    id: u64,
+    caller: Caller,
+    method: &'static str,
+    kind: Arc<Kind>,
+    asked: Asked,
+    since: SystemTime,
+    events: AtomicU64,
+    bytes: AtomicU64,
+    resets: AtomicU32,
+    holds: Mutex<Vec<Held>>,
+}
+
+/// A cursor in a shard.
+type Held = (Arc<Shard<Object>>, Hold<Object>);
+
+/// Who calls.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    /// Address and port; absent for calls within the process.
+    pub peer: Option<SocketAddr>,
+    /// As the client says.
+    pub user_agent: String,
+}
+
+/// What was asked for, as it was.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Which objects.
+    pub scope: proto::Scope,
+    /// How much of each.
+    pub view: i32,
+    /// How much of that.
+    pub fields: Vec<String>,
+}
+
+/// Registers a consumer until it is dropped.
+#[derive(Debug)]
+pub struct Registration {
+    consumers: Weak<Consumers>,
+    /// The consumer.
+    pub consumer: Arc<Consumer>,
+}
+
+impl Consumers {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Consumer>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers a call.
+    pub fn enter(
+        self: &Arc<Self>,
+        method: &'static str,
+        caller: Caller,
+        kind: Arc<Kind>,
+        asked: Asked,
+    ) -> Registration {
+        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let consumer = Arc::new(Consumer {
+            id,
+            caller,
+            method,
+            kind,
+            asked,
+            since: SystemTime::now(),
+            events: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            resets: AtomicU32::new(0),
+            holds: Mutex::default(),
+        });
+        self.lock().insert(id, consumer.clone());
+        metrics::gauge!("informerd_consumers", "method" => method).increment(1);
+        Registration {
+            consumers: Arc::downgrade(self),
+            consumer,
+        }
+    }
+
+    /// The open calls, oldest first.
+    pub fn list(&self) -> Vec<Arc<Consumer>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// How many calls of a kind are open.
+    pub fn count(&self, kind: &Arc<Kind>) -> usize {
+        self.lock()
+            .values()
+            .filter(|consumer| Arc::ptr_eq(&consumer.kind, kind))
+            .count()
+    }
+
+    /// Takes away what consumers hold that made no progress for [`PATIENCE`].
+    pub fn expire(&self, now: Instant) {
+        for consumer in self.list() {
+            for (_, hold) in consumer.holds().iter() {
+                if hold.expire(now, PATIENCE) {
+                    metrics::counter!("informerd_consumer_expiries_total").increment(1);
+                    tracing::debug!(
+                        consumer = consumer.id,
+                        kind = consumer.kind.name,
+                        "a stalled consumer lost its state"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Expires from time to time, for ever. Beats once a round.
+    pub async fn watch_over(&self, beat: impl Fn()) {
+        let mut tick = tokio::time::interval(PATIENCE / 12);
+        loop {
+            tick.tick().await;
+            beat();
+            self.expire(tokio::time::Instant::now().into_std());
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        metrics::gauge!("informerd_consumers", "method" => self.consumer.method).decrement(1);
+        if let Some(consumers) = self.consumers.upgrade() {
+            consumers.lock().remove(&self.consumer.id);
+        }
+    }
+}
+
+impl Consumer {
+    fn holds(&self) -> MutexGuard<'_, Vec<Held>> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches over a cursor of this consumer, instead of an earlier one in the same shard.
+    pub fn hold(&self, shard: &Arc<Shard<Object>>, hold: Hold<Object>) {
+        let mut holds = self.holds();
+        holds.retain(|(held, _)| !Arc::ptr_eq(held, shard));
+        holds.push((shard.clone(), hold));
+    }
+
+    /// Counts what was sent.
+    pub fn sent(&self, events: usize, bytes: usize) {
+        self.events.fetch_add(events as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a whole state that is sent; the first one is no reset.
+    pub fn reset(&self, reason: &'static str) {
+        metrics::counter!("informerd_consumer_resets_total", "reason" => reason).increment(1);
+        if reason == "INITIAL" {
+            return;
+        }
+        self.resets.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The kind that it reads.
+    pub fn kind(&self) -> &Arc<Kind> {
+        &self.kind
+    }
+
+    /// As introspection shows it.
+    pub fn describe(&self, now: Instant) -> proto::Consumer {
+        let holds = self.holds();
+        let mut lag = 0;
+        let mut stalled = Duration::ZERO;
+        let mut position = "head";
+        for (shard, hold) in holds.iter() {
+            let behind = shard.state().map_or(0, |state| hold.lag(&state));
+            lag += behind;
+            if behind > 0 {
+                stalled = stalled.max(now.saturating_duration_since(hold.progress()));
+            }
+            if hold.describe() != "head" {
+                position = hold.describe();
+            }
+        }
+        proto::Consumer {
+            id: self.id,
+            peer: self
+                .caller
+                .peer
+                .map_or_else(String::new, |peer| peer.to_string()),
+            user_agent: self.caller.user_agent.clone(),
+            method: self.method.to_owned(),
+            scope: Some(self.asked.scope.clone()),
+            view: self.asked.view,
+            fields: self.asked.fields.clone(),
+            since: Some(self.since.into()),
+            events_sent: self.events.load(Ordering::Relaxed),
+            bytes_sent: self.bytes.load(Ordering::Relaxed),
+            position: position.to_owned(),
+            lag_changes: lag,
+            stalled: super::duration(stalled),
+            resets: self.resets.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Events and marks as bytes on the wire.
+//!
+//! The events of a journal segment are encoded once per projection in use, with their gRPC prefix in front, and
+//! every stream with that projection sends those very bytes; what a consumer's selector or namespace leaves
+//! out is sliced away, since one event stands after the other. Marks, which are each consumer's own, follow in
+//! messages of their own.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::encoding;
+
+use crate::{
+    cache::{Cause, Encoded, Entry, Item, ProjectionId, Segment},
+    object::{Key, Object, projection::Projection},
+    proto,
+};
+
+/// Length of gRPC's message prefix: a compression flag and a length.
+pub const PREFIX: usize = 5;
+/// Field number of `WatchObjectsResponse.events`.
+const EVENTS: u32 = 1;
+/// Field number of `WatchObjectsResponse.mark`.
+const MARK: u32 = 2;
+/// So many projections are encoded once for all; who comes with another one is encoded for alone.
+const MAX_SHARED: usize = 64;
+
+/// The projections in use.
+#[derive(Debug, Default)]
+pub struct Projections(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    next: u32,
+    used: HashMap<Projection, (ProjectionId, usize)>,
+}
+
+/// One consumer's way to encode objects. Those that share an id share bytes.
+#[derive(Debug)]
+pub struct Encoder {
+    projection: Projection,
+    id: Option<ProjectionId>,
+    registry: Arc<Projections>,
+}
+
+impl Projections {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An encoder for this projection, until it is dropped.
+    pub fn encoder(self: &Arc<Self>, projection: Projection) -> Encoder {
+        let mut inner = self.lock();
+        let id = if let Some((id, users)) = inner.used.get_mut(&projection) {
+            *users += 1;
+            Some(*id)
+        } else if inner.used.len() < MAX_SHARED {
+            // Never used again for another: segments remember what was encoded under it.
+            inner.next = inner.next.wrapping_add(1);
+            let id = ProjectionId(inner.next);
+            inner.used.insert(projection.clone(), (id, 1));
+            Some(id)
+        } else {
+            None
+        };
+        Encoder {
+            projection,
+            id,
+            registry: self.clone(),
+        }
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        if self.id.is_none() {
+            return;
+        }
+        let mut inner = self.registry.lock();
+        if let Some((_, users)) = inner.used.get_mut(&self.projection) {
+            *users -= 1;
+            if *users == 0 {
+                inner.used.remove(&self.projection);
+            }
+        }
+    }
+}
+
+impl Encoder {
+    /// All entries of a segment, each as its own event, behind room for one gRPC prefix that is filled in for
+    /// all of them. `None` where this projection is not shared.
+    pub fn segment(&self, segment: &Segment<Object>) -> Option<Encoded> {
+        let encode = |segment: &Segment<Object>| {
+            let mut buffer = BytesMut::new();
+            buffer.put_bytes(0, PREFIX);
+            let mut ends = Vec::with_capacity(segment.entries.len());
+            for entry in &segment.entries {
+                self.entry(entry, &mut buffer);
+                ends.push(u32::try_from(buffer.len()).unwrap_or(u32::MAX));
+            }
+            fill_prefix(&mut buffer);
+            Encoded {
+                // A buffer that grew by doubling would be kept whole for minutes.
+                bytes: Bytes::copy_from_slice(&buffer),
+                head: PREFIX,
+                ends: ends.into(),
+            }
+        };
+        Some(segment.encoded(self.id?, encode))
+    }
+
+    /// One entry, as it is.
+    pub fn entry(&self, entry: &Entry<Object>, buffer: &mut BytesMut) {
+        match (&entry.after, &entry.before) {
+            (Some(object), _) => {
+                self.upsert(object, entry.revision, object.received_unix_nanos, buffer)
+            }
+            (None, Some(object)) => delete(
+                object.key(),
+                object.uid(),
+                entry.revision,
+                entry.cause,
+                buffer,
+            ),
+            (None, None) => {}
+        }
+    }
+
+    /// An object that is there. `received` is 0 in an initial state.
+    pub fn upsert(&self, object: &Object, revision: u64, received: u64, buffer: &mut BytesMut) {
+        let event = proto::Event {
+            r#type: proto::EventType::Upsert.into(),
+            revision,
+            namespace: object.key.namespace().to_owned(),
+            name: object.key.name().to_owned(),
+            uid: object.uid.to_string(),
+            resource_version: object.resource_version.to_string(),
+            object: self.projection.apply(object),
+            cause: proto::DeleteCause::Unspecified.into(),
+            stale: object.stale,
+            received_unix_nanos: received,
+        };
+        encoding::message::encode(EVENTS, &event, buffer);
+    }
+
+    /// An object as single reads and lists give it.
+    pub fn object(&self, object: &Object) -> proto::Object {
+        proto::Object {
+            namespace: object.key.namespace().to_owned(),
+            name: object.key.name().to_owned(),
+            uid: object.uid.to_string(),
+            resource_version: object.resource_version.to_string(),
+            object: self.projection.apply(object),
+            stale: object.stale,
+        }
+    }
+}
+
+/// An object that is gone; never its content.
+pub fn delete(key: &Key, uid: &str, revision: u64, cause: Cause, buffer: &mut BytesMut) {
+    let cause = match cause {
+        Cause::Changed | Cause::Deleted => proto::DeleteCause::Deleted,
+        Cause::LeftSelector => proto::DeleteCause::LeftSelector,
+        Cause::Vanished => proto::DeleteCause::Vanished,
+        Cause::Replaced => proto::DeleteCause::Replaced,
+        Cause::DeletedOrLeft => proto::DeleteCause::DeletedOrLeft,
+    };
+    let event = proto::Event {
+        r#type: proto::EventType::Delete.into(),
+        revision,
+        namespace: key.namespace().to_owned(),
+        name: key.name().to_owned(),
+        uid: uid.to_owned(),
+        cause: cause.into(),
+        ..Default::default()
+    };
+    encoding::message::encode(EVENTS, &event, buffer);
+}
+
+/// A mark, appended to what is in the buffer.
+pub fn mark(mark: &proto::Mark, buffer: &mut BytesMut) {
+    encoding::message::encode(MARK, mark, buffer);
+}
+
+/// A buffer with room for the prefix.
+pub fn message_buffer(capacity: usize) -> BytesMut {
+    let mut buffer = BytesMut::with_capacity(PREFIX + capacity);
+    buffer.put_bytes(0, PREFIX);
+    buffer
+}
+
+/// The message in a [`message_buffer`], ready to be sent.
+pub fn finish(mut buffer: BytesMut) -> Bytes {
+    fill_prefix(&mut buffer);
+    buffer.freeze()
+}
+
+/// The prefix of a message of `length` bytes that is sent by itself.
+pub fn prefix(length: usize) -> [u8; PREFIX] {
+    let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    [0, a, b, c, d]
+}
+
+fn fill_prefix(buffer: &mut BytesMut) {
+    let length = buffer.len() - PREFIX;
+    buffer[..PREFIX].copy_from_slice(&prefix(length));
+}

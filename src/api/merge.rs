@@ -1,0 +1,450 @@
+//! The shards of one stream, merged: which of them is next, whole states that span several, and where the
+//! consumer is complete.
+//!
+//! Invariant: within a reset, a catch-up or a batch only one shard is walked, so that what lies between two
+//! tokens belongs together.
+
+use std::sync::Arc;
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    Error,
+    consumers::Consumer,
+    messages::Work,
+    now,
+    query::Query,
+    token::{Origin, Place},
+    wait,
+};
+use crate::{
+    cache::{Cursor, Phase, Position, ResetReason, Resolution, Shard, State, Step, Subscription},
+    object::Object,
+};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Merge {
+    parts: Vec<Part>,
+    /// Where to look next.
+    turn: usize,
+    /// Inside a catch-up of the part whose turn it is.
+    in_atom: bool,
+    reset: Option<Reset>,
+    fail_on_gap: bool,
+    notify: Arc<Notify>,
+}
+
+/// One shard.
+#[derive(Debug)]
+struct Part {
+    shard: Arc<Shard<Object>>,
+    _subscription: Subscription,
+    start: Start,
+    /// Where the consumer is complete; absent before its first state.
+    position: Option<Position>,
+}
+
+/// How far a part has come into being.
+#[derive(Debug)]
+enum Start {
+    /// To be looked up once the shard is complete.
+    Token(Place),
+    /// The token is ahead of the shard: since when, and what wakes us for each of its publications.
+    Ahead {
+        place: Place,
+        since: Instant,
+        _every: Subscription,
+    },
+    /// To be sent as a whole.
+    Nothing,
+    /// Under way. `fresh` until its first step, which announces the state that is being sent anyway.
+    Cursor { cursor: Cursor<Object>, fresh: bool },
+}
+
+/// A whole state of one shard, or of several in one go.
+#[derive(Debug)]
+struct Reset {
+    members: Vec<usize>,
+    /// How many of them are through; `None` until all are complete and it is announced.
+    through: Option<usize>,
+    reason: ResetReason,
+}
+
+/// What comes next on the stream.
+#[derive(Debug)]
+pub enum Next {
+    /// Nothing, until somebody wakes us.
+    Idle,
+    /// A whole state follows of these shards; of all where empty.
+    ResetBegin(ResetReason, Vec<String>),
+    /// Events; once they are sent, [`Merge::reached`] is told the position, if any.
+    Work(Work, Option<Position>),
+    /// The whole state is complete.
+    ResetEnd(Vec<String>),
+}
+
+impl Merge {
+    /// Over the query's shards, from where a token stands. Parts that the token knows nothing of are sent as a
+    /// whole, in one go, once all of them are complete.
+    pub fn new(
+        query: &Query,
+        places: &[(String, Place)],
+        fail_on_gap: bool,
+        notify: &Arc<Notify>,
+    ) -> Self {
+        let mut fresh = Vec::new();
+        let mut parts = Vec::new();
+        for shard in query.shards() {
+            let place = places
+                .iter()
+                .find(|(namespace, _)| namespace == shard.namespace());
+            if place.is_none() {
+                fresh.push(parts.len());
+            }
+            parts.push(Part {
+                _subscription: shard.subscribe(query.selection.wake_scopes(), notify),
+                shard,
+                start: place.map_or(Start::Nothing, |(_, place)| Start::Token(*place)),
+                position: None,
+            });
+        }
+        Self {
+            parts,
+            turn: 0,
+            in_atom: false,
+            reset: (!fresh.is_empty()).then_some(Reset {
+                members: fresh,
+                through: None,
+                reason: ResetReason::Initial,
+            }),
+            fail_on_gap,
+            notify: notify.clone(),
+        }
+    }
+
+    /// The shards and where the consumer is complete in them.
+    pub fn positions(&self) -> impl Iterator<Item = (&Arc<Shard<Object>>, Option<Position>)> {
+        self.parts.iter().map(|part| (&part.shard, part.position))
+    }
+
+    /// Whether all that was given out is complete, so that a token may be given.
+    pub fn is_complete(&self) -> bool {
+        !self.in_atom
+            && self
+                .reset
+                .as_ref()
+                .is_none_or(|reset| reset.through.is_none())
+    }
+
+    /// The consumer has been sent all up to here in the shard of the last [`Next::Work`].
+    pub fn reached(&mut self, position: Position) {
+        self.parts[self.turn].position = Some(position);
+    }
+
+    /// What comes next, of about `budget` bytes of objects.
+    pub fn next(
+        &mut self,
+        query: &Query,
+        budget: usize,
+        consumer: &Consumer,
+    ) -> Result<Next, Error> {
+        // Every round either returns, or brings a part on.
+        loop {
+            if let Some(begin) = self.begin_reset(consumer) {
+                return Ok(begin);
+            }
+            let candidates = self.candidates();
+            let mut advanced = false;
+            for at in candidates {
+                self.turn = at;
+                match self.step(at, query, budget, consumer)? {
+                    Stepped::Idle => {}
+                    Stepped::Again => {
+                        advanced = true;
+                        break;
+                    }
+                    Stepped::Next(next) => return Ok(next),
+                }
+            }
+            if advanced {
+                continue;
+            }
+            if self.is_removed() {
+                let status = self.parts[self.turn].shard.status();
+                return Err(Error::KindRemoved {
+                    resource: query.resource.clone(),
+                    message: status.message.clone(),
+                });
+            }
+            return Ok(Next::Idle);
+        }
+    }
+
+    /// The parts to look at: the one that is being walked, else all in turn.
+    fn candidates(&self) -> Vec<usize> {
+        match &self.reset {
+            Some(Reset {
+                members,
+                through: Some(through),
+                ..
+            }) => vec![members[*through]],
+            _ if self.in_atom => vec![self.turn],
+            _ => (1..=self.parts.len())
+                .map(|by| (self.turn + by) % self.parts.len())
+                .collect(),
+        }
+    }
+
+    /// Announces the whole state that is due, once all of its shards are complete.
+    fn begin_reset(&mut self, consumer: &Consumer) -> Option<Next> {
+        let reset = self
+            .reset
+            .as_mut()
+            .filter(|reset| reset.through.is_none())?;
+        if self.in_atom
+            || !reset
+                .members
+                .iter()
+                .all(|&at| servable(&self.parts[at].shard).is_some())
+        {
+            return None;
+        }
+        reset.through = Some(0);
+        consumer.reset(reason_word(reset.reason));
+        for &at in &reset.members {
+            let part = &mut self.parts[at];
+            let cursor = Cursor::start(reset.reason, now());
+            consumer.hold(&part.shard, cursor.hold());
+            part.start = Start::Cursor {
+                cursor,
+                fresh: true,
+            };
+        }
+        let reset = self.reset.as_ref()?;
+        Some(Next::ResetBegin(
+            reset.reason,
+            self.namespaces(&reset.members),
+        ))
+    }
+
+    fn namespaces(&self, members: &[usize]) -> Vec<String> {
+        if members.len() == self.parts.len() {
+            return Vec::new();
+        }
+        members
+            .iter()
+            .map(|&at| self.parts[at].shard.namespace().to_owned())
+            .collect()
+    }
+
+    fn step(
+        &mut self,
+        at: usize,
+        query: &Query,
+        budget: usize,
+        consumer: &Consumer,
+    ) -> Result<Stepped, Error> {
+        let part = &mut self.parts[at];
+        let (cursor, fresh) = match &mut part.start {
+            Start::Nothing => return Ok(Stepped::Idle),
+            Start::Token(_) | Start::Ahead { .. } => return self.look_up(at, consumer),
+            Start::Cursor { cursor, fresh } => (cursor, fresh),
+        };
+        let Some(state) = part.shard.state() else {
+            return Ok(Stepped::Idle);
+        };
+        let step = cursor.step(&state, &*query.selection, budget, now());
+        Ok(match step {
+            Step::Idle => {
+                // Bookmarks move on what has no events.
+                part.position = Some(state.position());
+                Stepped::Idle
+            }
+            Step::Reset(_) if std::mem::take(fresh) => Stepped::Again,
+            Step::Reset(reason) => return self.start_over(at, reason),
+            Step::Items { revision, items } => {
+                let work = Work::Items {
+                    revision,
+                    items,
+                    at: 0,
+                };
+                Stepped::Next(Next::Work(work, None))
+            }
+            Step::ResetEnd(position) => {
+                part.position = Some(position);
+                self.end_of_part()
+            }
+            Step::Shared {
+                segments,
+                from,
+                position,
+            } => {
+                let first = segments.first().map_or(0, |segment| segment.first);
+                let work = Work::Segments {
+                    segments: segments.into(),
+                    at: (from + 1).saturating_sub(first) as usize,
+                };
+                Stepped::Next(Next::Work(work, Some(position)))
+            }
+            Step::Events { batch, position } => {
+                self.in_atom = position.is_none();
+                if batch.events.is_empty() {
+                    part.position = position.or(part.position);
+                    return Ok(Stepped::Again);
+                }
+                Stepped::Next(Next::Work(Work::Events { batch, at: 0 }, position))
+            }
+        })
+    }
+
+    fn end_of_part(&mut self) -> Stepped {
+        let Some(reset) = &mut self.reset else {
+            return Stepped::Again;
+        };
+        let through = reset.through.map_or(0, |through| through + 1);
+        reset.through = Some(through);
+        if through < reset.members.len() {
+            return Stepped::Again;
+        }
+        let members = std::mem::take(&mut reset.members);
+        self.reset = None;
+        Stepped::Next(Next::ResetEnd(self.namespaces(&members)))
+    }
+
+    /// The part cannot go on. In the middle of a whole state that one begins anew, with all its parts.
+    fn start_over(&mut self, at: usize, reason: ResetReason) -> Result<Stepped, Error> {
+        let announced = self
+            .reset
+            .as_ref()
+            .is_some_and(|reset| reset.through.is_some());
+        if self.fail_on_gap && !announced {
+            return Err(Error::Gap {
+                reason: reason_word(reason),
+            });
+        }
+        self.in_atom = false;
+        let mut members = self
+            .reset
+            .take()
+            .map_or_else(Vec::new, |reset| reset.members);
+        if !members.contains(&at) {
+            members.push(at);
+            members.sort_unstable();
+        }
+        self.reset = Some(Reset {
+            members,
+            through: None,
+            reason,
+        });
+        Ok(Stepped::Again)
+    }
+
+    /// Finds out what a token means here, once the shard is complete.
+    fn look_up(&mut self, at: usize, consumer: &Consumer) -> Result<Stepped, Error> {
+        let part = &mut self.parts[at];
+        let Some(state) = servable(&part.shard) else {
+            return Ok(Stepped::Idle);
+        };
+        let (place, since) = match &part.start {
+            Start::Token(place) => (*place, None),
+            Start::Ahead { place, since, .. } => (*place, Some(*since)),
+            Start::Nothing | Start::Cursor { .. } => return Ok(Stepped::Idle),
+        };
+        let reason = match resolve(&place, &state) {
+            Resolution::At(sequence) => {
+                let cursor = Cursor::resume(state.history, sequence, now());
+                consumer.hold(&part.shard, cursor.hold());
+                part.position = Some(Position {
+                    history: state.history,
+                    sequence,
+                    ..place.position
+                });
+                part.start = Start::Cursor {
+                    cursor,
+                    fresh: false,
+                };
+                return Ok(Stepped::Again);
+            }
+            Resolution::Ahead => {
+                let since = since.unwrap_or_else(Instant::now);
+                if since.elapsed() >= wait::VERSION {
+                    return Err(Error::TokenAhead {
+                        reached: state.revision,
+                    });
+                }
+                if matches!(part.start, Start::Token(_)) {
+                    part.start = Start::Ahead {
+                        place,
+                        since,
+                        _every: part.shard.subscribe(Vec::new(), &self.notify),
+                    };
+                }
+                return Ok(Stepped::Idle);
+            }
+            Resolution::Past => ResetReason::PastJournal,
+            Resolution::Differs if place.origin == Origin::Here => ResetReason::HistoryVoid,
+            Resolution::Differs => ResetReason::HistoryDiffers,
+        };
+        self.start_over(at, reason)
+    }
+
+    /// When to look again although nobody wakes us: a token that is ahead is waited for only so long.
+    pub fn look_again(&self) -> Option<Instant> {
+        let since = self.parts.iter().filter_map(|part| match &part.start {
+            Start::Ahead { since, .. } => Some(*since + wait::VERSION),
+            _ => None,
+        });
+        since.min()
+    }
+
+    /// Whether the kind is gone and the consumer, which had some of it, knows all about that.
+    fn is_removed(&self) -> bool {
+        let served = |part: &Part| matches!(part.start, Start::Cursor { .. });
+        self.parts.iter().any(served)
+            && self
+                .parts
+                .iter()
+                .all(|part| part.shard.status().phase == Phase::Removed)
+    }
+}
+
+/// What a step of one part came to.
+enum Stepped {
+    Idle,
+    /// Something moved; look again.
+    Again,
+    Next(Next),
+}
+
+/// The state of a shard that can be served: complete, and of a kind that still exists.
+pub fn servable(shard: &Shard<Object>) -> Option<Arc<State<Object>>> {
+    shard
+        .state()
+        .filter(|_| shard.status().phase != Phase::Removed)
+}
+
+/// What a token's place means in this state.
+fn resolve(place: &Place, state: &State<Object>) -> Resolution {
+    let position = &place.position;
+    match place.origin {
+        Origin::Here
+            if position.history == state.history && position.sequence <= state.sequence =>
+        {
+            Resolution::At(position.sequence)
+        }
+        Origin::Here | Origin::OtherConfig => Resolution::Differs,
+        Origin::Replica => state.resolve(position),
+    }
+}
+
+/// As marks and errors say it.
+pub fn reason_word(reason: ResetReason) -> &'static str {
+    match reason {
+        ResetReason::Initial => "INITIAL",
+        ResetReason::PastJournal => "PAST_JOURNAL",
+        ResetReason::HistoryDiffers => "HISTORY_DIFFERS",
+        ResetReason::HistoryVoid => "HISTORY_VOID",
+        ResetReason::Stalled => "STALLED",
+    }
+}

@@ -1,0 +1,342 @@
+//! What a call asks for, checked and tied to a kind: the part of every request that says which objects and
+//! how much of each.
+
+use std::sync::Arc;
+
+use super::status::Error;
+use crate::{
+    cache::{Catalog, Identity, KeyRange, Kind, Select, Shard, WakeScope},
+    object::{
+        Key, Object,
+        path::Path,
+        projection::{Projection, View},
+        selector::{FieldSelector, LabelSelector, Selector},
+    },
+    proto,
+};
+
+/// Longest selector that is read, in bytes.
+const MAX_SELECTOR: usize = 64 << 10;
+/// Most namespaces in a scope.
+const MAX_NAMESPACES: usize = 1000;
+/// Most paths in a mask.
+const MAX_FIELDS: usize = 256;
+
+/// Which objects of a kind, and how much of each.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// The kind.
+    pub kind: Arc<Kind>,
+    /// Its full name, the same however it was asked for.
+    pub resource: String,
+    /// Which objects.
+    pub selection: Arc<Selection>,
+    /// How much of each.
+    pub projection: Projection,
+    /// Hash of all of this; what a token is good for.
+    pub hash: u64,
+}
+
+/// Which objects of a kind.
+#[derive(Debug)]
+pub struct Selection {
+    /// In key order; empty means all.
+    namespaces: Vec<String>,
+    /// Exactly one object.
+    one: Option<Key>,
+    selector: Selector,
+}
+
+impl Select<Object> for Selection {
+    fn ranges(&self) -> Vec<KeyRange> {
+        if let Some(one) = &self.one {
+            return vec![KeyRange::One(one.clone())];
+        }
+        if self.namespaces.is_empty() {
+            return vec![KeyRange::All];
+        }
+        self.namespaces
+            .iter()
+            .cloned()
+            .map(KeyRange::Namespace)
+            .collect()
+    }
+
+    fn in_scope(&self, key: &Key) -> bool {
+        let named = match &self.one {
+            Some(one) => one == key,
+            None => {
+                self.namespaces.is_empty()
+                    || self.namespaces.iter().any(|one| one == key.namespace())
+            }
+        };
+        named && self.selector.matches_key(key)
+    }
+
+    fn matches(&self, object: &Object) -> bool {
+        self.selector.matches(object)
+    }
+
+    fn is_filter(&self) -> bool {
+        self.selector.is_filter()
+    }
+
+    fn is_everything(&self) -> bool {
+        self.one.is_none() && self.namespaces.is_empty() && self.selector.is_everything()
+    }
+}
+
+impl Selection {
+    /// Which publications concern it.
+    pub fn wake_scopes(&self) -> Vec<WakeScope> {
+        if let Some(one) = &self.one {
+            return vec![WakeScope::One(one.clone())];
+        }
+        if self.namespaces.is_empty() {
+            return vec![WakeScope::All];
+        }
+        self.namespaces
+            .iter()
+            .cloned()
+            .map(WakeScope::Namespace)
+            .collect()
+    }
+
+    /// Whether a shard has any of it.
+    fn touches(&self, shard: &Shard<Object>) -> bool {
+        let namespace = shard.namespace();
+        let asked = self.one.as_ref().map(Key::namespace);
+        namespace.is_empty()
+            || match asked {
+                Some(asked) => asked == namespace,
+                None => {
+                    self.namespaces.is_empty() || self.namespaces.iter().any(|one| one == namespace)
+                }
+            }
+    }
+
+    /// The one object asked for.
+    pub fn one(&self) -> Option<&Key> {
+        self.one.as_ref()
+    }
+
+    /// Whether it is all of the kind, or all of some namespaces: then a digest describes exactly it.
+    pub fn is_everything(&self) -> bool {
+        Select::<Object>::is_everything(self)
+    }
+}
+
+/// Of a request that names a kind: the kind. Its identity may not be known yet.
+pub fn find_kind(catalog: &Catalog, scope: &proto::Scope) -> Result<Arc<Kind>, Error> {
+    if scope.resource.is_empty() {
+        let problem = "name the kind, as in \"pods\" or \"deployments.apps\"";
+        return Err(Error::invalid("scope.resource", problem));
+    }
+    catalog
+        .find(&scope.resource)
+        .cloned()
+        .ok_or_else(|| Error::NotConfigured {
+            resource: scope.resource.chars().take(253).collect(),
+            configured: catalog
+                .iter()
+                .map(|kind| kind.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
+        })
+}
+
+impl Query {
+    /// Checks scope, view and mask against the kind. `identity` is what discovery found of it.
+    pub fn new(
+        kind: Arc<Kind>,
+        identity: &Identity,
+        scope: &proto::Scope,
+        view: i32,
+        fields: &[String],
+    ) -> Result<Self, Error> {
+        let (selector, selector_text) = selector(identity, scope)?;
+        let namespaces = namespaces(identity, scope)?;
+        let one = one(identity, scope, &namespaces)?;
+        let view = self::view(view)?;
+        if kind.metadata_only && view == View::Full {
+            let resource = kind.name.clone();
+            return Err(Error::MetadataOnly { resource });
+        }
+        let projection = projection(view, fields)?;
+        if let Some(missing) = unwatched(&kind, &namespaces, one.as_ref()) {
+            let problem = format!(
+                "namespace {missing:?} is not among those that the daemon watches for {}; see \
+                 `namespaces.include` in its config",
+                kind.name
+            );
+            return Err(Error::invalid("scope.namespaces", problem));
+        }
+        let selection = Selection {
+            namespaces,
+            one,
+            selector,
+        };
+        let hash = hash(&selection, &selector_text, &projection);
+        Ok(Self {
+            kind,
+            resource: identity.resource(),
+            selection: Arc::new(selection),
+            projection,
+            hash,
+        })
+    }
+
+    /// The shards that have any of it; never empty.
+    pub fn shards(&self) -> Vec<Arc<Shard<Object>>> {
+        let shards = self.kind.shards().iter();
+        shards
+            .filter(|shard| self.selection.touches(shard))
+            .cloned()
+            .collect()
+    }
+}
+
+/// A hash that is the same in every process: tokens carry it from one to the other.
+fn hash(selection: &Selection, selector: &str, projection: &Projection) -> u64 {
+    let where_ = match &selection.one {
+        Some(one) => format!("one {one}"),
+        None => format!("in {}", selection.namespaces.join(",")),
+    };
+    crate::digest::entry(&where_, selector, &projection.to_string())
+}
+
+/// A namespace that was asked for by name and that no shard watches.
+fn unwatched(kind: &Kind, namespaces: &[String], one: Option<&Key>) -> Option<String> {
+    let watched = |namespace: &str| {
+        let shards = kind.shards().iter();
+        shards
+            .map(|shard| shard.namespace())
+            .any(|shard| shard.is_empty() || shard == namespace)
+    };
+    let one = one
+        .map(Key::namespace)
+        .filter(|namespace| !namespace.is_empty());
+    let mut asked = namespaces.iter().map(String::as_str).chain(one);
+    asked
+        .find(|namespace| !watched(namespace))
+        .map(str::to_owned)
+}
+
+fn namespaces(identity: &Identity, scope: &proto::Scope) -> Result<Vec<String>, Error> {
+    const FIELD: &str = "scope.namespaces";
+    if scope.namespaces.is_empty() {
+        return Ok(Vec::new());
+    }
+    if !identity.namespaced {
+        let problem = format!("{} are cluster-scoped; leave it empty", identity.plural);
+        return Err(Error::invalid(FIELD, problem));
+    }
+    if scope.namespaces.len() > MAX_NAMESPACES {
+        let problem =
+            format!("more than {MAX_NAMESPACES}; leave it empty and use a field selector");
+        return Err(Error::invalid(FIELD, problem));
+    }
+    for namespace in &scope.namespaces {
+        if namespace.is_empty() {
+            return Err(Error::invalid(
+                FIELD,
+                "one of them is empty; leave the field empty for all",
+            ));
+        }
+        if namespace.contains('/') {
+            return Err(Error::invalid(
+                FIELD,
+                format!("{namespace:?} is not a namespace's name"),
+            ));
+        }
+    }
+    let mut namespaces = scope.namespaces.clone();
+    // In the order of keys, where the separator counts.
+    namespaces.sort_by_cached_key(|namespace| Key::new(namespace, ""));
+    namespaces.dedup();
+    Ok(namespaces)
+}
+
+fn one(
+    identity: &Identity,
+    scope: &proto::Scope,
+    namespaces: &[String],
+) -> Result<Option<Key>, Error> {
+    const FIELD: &str = "scope.name";
+    if scope.name.is_empty() {
+        return Ok(None);
+    }
+    if scope.name.contains('/') {
+        return Err(Error::invalid(
+            FIELD,
+            format!("{:?} is not an object's name", scope.name),
+        ));
+    }
+    match (identity.namespaced, namespaces) {
+        (false, _) => Ok(Some(Key::new("", &scope.name))),
+        (true, [namespace]) => Ok(Some(Key::new(namespace, &scope.name))),
+        (true, _) => {
+            let problem = format!(
+                "{} live in namespaces: name exactly one in scope.namespaces, or use the field selector \
+                 metadata.name={}",
+                identity.plural, scope.name
+            );
+            Err(Error::invalid(FIELD, problem))
+        }
+    }
+}
+
+/// The selector, and the same in a form that is equal for equal ones.
+fn selector(identity: &Identity, scope: &proto::Scope) -> Result<(Selector, String), Error> {
+    for (field, text) in [
+        ("scope.label_selector", &scope.label_selector),
+        ("scope.field_selector", &scope.field_selector),
+    ] {
+        if text.len() > MAX_SELECTOR {
+            let problem = format!("{} bytes; at most {MAX_SELECTOR} are read", text.len());
+            return Err(Error::invalid(field, problem));
+        }
+    }
+    let labels: LabelSelector = scope
+        .label_selector
+        .parse()
+        .map_err(|error| Error::invalid("scope.label_selector", error))?;
+    let invalid = |error| Error::invalid("scope.field_selector", error);
+    let fields = FieldSelector::parse(&scope.field_selector).map_err(invalid)?;
+    let text = format!("{labels};{fields}");
+    let fields = fields.resolve(&identity.selectable).map_err(invalid)?;
+    Ok((Selector { labels, fields }, text))
+}
+
+fn view(view: i32) -> Result<View, Error> {
+    match proto::View::try_from(view) {
+        Ok(proto::View::Unspecified | proto::View::Full) => Ok(View::Full),
+        Ok(proto::View::Metadata) => Ok(View::Metadata),
+        Ok(proto::View::Keys) => Ok(View::Keys),
+        Err(_) => Err(Error::invalid(
+            "view",
+            format!("{view} is not a view that is known here"),
+        )),
+    }
+}
+
+fn projection(view: View, fields: &[String]) -> Result<Projection, Error> {
+    const FIELD: &str = "fields";
+    if view == View::Keys && !fields.is_empty() {
+        return Err(Error::invalid(
+            FIELD,
+            "VIEW_KEYS has no content to take fields of; leave it empty",
+        ));
+    }
+    if fields.len() > MAX_FIELDS {
+        return Err(Error::invalid(
+            FIELD,
+            format!("more than {MAX_FIELDS} paths"),
+        ));
+    }
+    let paths: Result<Vec<Path>, _> = fields.iter().map(|field| field.parse()).collect();
+    Ok(Projection::new(
+        view,
+        paths.map_err(|error| Error::invalid(FIELD, error))?,
+    ))
+}

@@ -1,0 +1,391 @@
+//! WatchObjects: one stream, from its request to its last mark.
+//!
+//! A [`Watch`] is pulled by the connection: whenever there is room for more it is asked for its next bytes, and
+//! takes them from its cursors. So nothing queues up for a consumer that does not read, and nobody waits for it.
+
+use std::{collections::VecDeque, mem, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, stream};
+use http_body::Frame;
+use tokio::{sync::Notify, time::Instant};
+use tonic::{Status, body::Body};
+
+use super::{
+    Api, Error,
+    ask::{self, Ask},
+    caller,
+    consumers::{Asked, Registration},
+    encode::{self, Encoder},
+    freshness,
+    merge::{Merge, Next, reason_word},
+    messages::Work,
+    now,
+    query::{self, Query},
+    token::{Token, TokenPosition},
+    wait,
+};
+use crate::{
+    cache::{Kind, Phase, Position, Shard, Subscription, Use},
+    object::Object,
+    proto::{self, MarkType},
+    shutdown::Shutdown,
+};
+
+/// Up to this size events are sent in one frame with the mark behind them, at the price of a copy.
+const COALESCE: usize = 4 << 10;
+
+/// Answers a WatchObjects call.
+pub async fn respond(api: Api, request: http::Request<Body>) -> http::Response<Body> {
+    match open(api, request).await {
+        Ok(watch) => {
+            let body = http_body_util::StreamBody::new(watch.frames());
+            let mut response = http::Response::new(Body::new(body));
+            let content_type = http::HeaderValue::from_static("application/grpc");
+            response
+                .headers_mut()
+                .insert(http::header::CONTENT_TYPE, content_type);
+            response
+        }
+        Err(status) => status.into_http(),
+    }
+}
+
+async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
+    let deadline = wait::deadline(request.headers());
+    let user_agent = request.headers().get(http::header::USER_AGENT);
+    let caller = caller(
+        request.extensions(),
+        user_agent.and_then(|value| value.to_str().ok()),
+    );
+    let request = ask::read(request).await?;
+    let ask = Ask::new(&request)?;
+    let scope = request.scope.clone().unwrap_or_default();
+    let kind = query::find_kind(api.catalog(), &scope)?;
+    let asked = Asked {
+        scope,
+        view: request.view,
+        fields: request.fields.clone(),
+    };
+    let mut watch = Watch {
+        used: kind.enter(),
+        registration: api
+            .0
+            .consumers
+            .enter("WatchObjects", caller, kind.clone(), asked),
+        notify: Arc::default(),
+        shutdown: api.0.shutdown.clone(),
+        waiting: Vec::new(),
+        stream: None,
+        out: VecDeque::new(),
+        bookmark_at: Instant::now()
+            + ask
+                .bookmark_interval
+                .unwrap_or(api.0.settings.bookmark_interval),
+        told: None,
+        end: End::No,
+        api,
+        kind,
+        ask,
+        request,
+    };
+    // What is wrong with the request is said at once, where that can be known.
+    if watch.begin()?
+        && let Some(stream) = &watch.stream
+    {
+        wait::version(&stream.query, &watch.request.min_resource_version, deadline).await?;
+    }
+    Ok(watch)
+}
+
+/// One open watch.
+struct Watch {
+    api: Api,
+    kind: Arc<Kind>,
+    ask: Ask,
+    request: proto::WatchObjectsRequest,
+    registration: Registration,
+    #[expect(dead_code, reason = "held, not read")]
+    used: Use,
+    notify: Arc<Notify>,
+    shutdown: Shutdown,
+    /// Wakes once the kind's identity is known.
+    waiting: Vec<Subscription>,
+    /// Absent until then.
+    stream: Option<Open>,
+    out: VecDeque<Bytes>,
+    bookmark_at: Instant,
+    /// The state that the consumer was told last.
+    told: Option<(Phase, String, String)>,
+    end: End,
+}
+
+/// What there is of a watch once its kind is known.
+struct Open {
+    query: Query,
+    encoder: Encoder,
+    merge: Merge,
+    /// Events being sent, and what is reached by them.
+    work: Option<(Work, Option<Position>)>,
+}
+
+/// How a stream ends.
+enum End {
+    No,
+    /// The status is to be sent.
+    With(Status),
+    Done,
+}
+
+impl Watch {
+    /// Ties the request to its kind, once that is known. Whether it is.
+    fn begin(&mut self) -> Result<bool, Error> {
+        if self.stream.is_some() {
+            return Ok(true);
+        }
+        if self.waiting.is_empty() {
+            let subscribe = |shard: &Arc<Shard<Object>>| shard.subscribe(Vec::new(), &self.notify);
+            self.waiting = self.kind.shards().iter().map(subscribe).collect();
+        }
+        let Some(identity) = self.kind.identity() else {
+            return Ok(false);
+        };
+        let request = &self.request;
+        let scope = request.scope.clone().unwrap_or_default();
+        let query = Query::new(
+            self.kind.clone(),
+            &identity,
+            &scope,
+            request.view,
+            &request.fields,
+        )?;
+        let mut places = Vec::new();
+        if !request.token.is_empty() {
+            let token = Token::decode_bytes(&request.token)?;
+            token.check(&query.resource, query.hash)?;
+            places = token.places(self.api.0.incarnation, self.kind.config_hash);
+        }
+        self.stream = Some(Open {
+            encoder: self.api.0.projections.encoder(query.projection.clone()),
+            merge: Merge::new(&query, &places, self.ask.fail_on_gap, &self.notify),
+            query,
+            work: None,
+        });
+        self.waiting.clear();
+        Ok(true)
+    }
+
+    /// The body: data, then trailers.
+    fn frames(self) -> impl Stream<Item = Result<Frame<Bytes>, Status>> + Send {
+        stream::unfold(self, |mut watch| async move {
+            let frame = watch.next_frame().await?;
+            Some((Ok(frame), watch))
+        })
+    }
+
+    async fn next_frame(&mut self) -> Option<Frame<Bytes>> {
+        loop {
+            if let Some(bytes) = self.out.pop_front() {
+                return Some(Frame::data(bytes));
+            }
+            match mem::replace(&mut self.end, End::Done) {
+                End::No => self.end = End::No,
+                End::With(status) => return Some(trailers(&status)),
+                End::Done => return None,
+            }
+            if self.api.is_draining() {
+                self.finish(Error::Draining);
+                continue;
+            }
+            self.tell_state();
+            match self.advance() {
+                Err(error) => self.finish(error),
+                Ok(true) => {}
+                Ok(false) if Instant::now() >= self.bookmark_at => {
+                    let mark = self.mark(MarkType::Bookmark);
+                    self.push(&mark);
+                }
+                Ok(false) if self.out.is_empty() => self.idle().await,
+                Ok(false) => {}
+            }
+        }
+    }
+
+    /// Until something may have changed.
+    async fn idle(&mut self) {
+        let again = self
+            .stream
+            .as_ref()
+            .and_then(|open| open.merge.look_again());
+        let until = again.map_or(self.bookmark_at, |again| again.min(self.bookmark_at));
+        tokio::select! {
+            () = self.notify.notified() => {}
+            () = tokio::time::sleep_until(until) => {}
+            () = self.shutdown.draining() => {}
+        }
+    }
+
+    /// Does the next piece of work; whether there was any. Marks and events land in `out`.
+    fn advance(&mut self) -> Result<bool, Error> {
+        if !self.begin()? {
+            return Ok(false);
+        }
+        let Some(open) = &mut self.stream else {
+            return Ok(false);
+        };
+        if let Some((work, position)) = &mut open.work {
+            let sent = work.send_some(&open.encoder, self.ask.max_batch, &mut self.out);
+            self.registration.consumer.sent(sent.events, sent.bytes);
+            if work.is_done() {
+                let position = *position;
+                open.work = None;
+                if let Some(position) = position {
+                    open.merge.reached(position);
+                    let mark = self.mark(MarkType::Progress);
+                    self.push(&mark);
+                }
+            }
+            return Ok(true);
+        }
+        match open
+            .merge
+            .next(&open.query, self.ask.max_batch, &self.registration.consumer)?
+        {
+            Next::Idle => return Ok(false),
+            Next::Work(work, position) => open.work = Some((work, position)),
+            Next::ResetBegin(reason, namespaces) => {
+                let mark = proto::Mark {
+                    namespaces,
+                    reason: reason_word(reason).to_owned(),
+                    ..self.mark(MarkType::Reset)
+                };
+                self.push(&mark);
+            }
+            Next::ResetEnd(namespaces) => {
+                let mark = proto::Mark {
+                    namespaces,
+                    ..self.mark(MarkType::ResetEnd)
+                };
+                self.push(&mark);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Tells of a change in how well the kind is known.
+    fn tell_state(&mut self) {
+        let shards: Vec<_> = match &self.stream {
+            Some(open) => open
+                .merge
+                .positions()
+                .map(|(shard, _)| shard.clone())
+                .collect(),
+            None => self.kind.shards().to_vec(),
+        };
+        let worst = shards
+            .iter()
+            .map(|shard| shard.status())
+            .max_by_key(|status| status.phase.badness());
+        let Some(worst) = worst else { return };
+        let told = self.told.as_ref();
+        let same = told.map_or(worst.phase == Phase::Live, |(phase, reason, message)| {
+            *phase == worst.phase && *reason == worst.reason && *message == worst.message
+        });
+        if same {
+            return;
+        }
+        self.told = Some((worst.phase, worst.reason.clone(), worst.message.clone()));
+        let mark = self.mark(MarkType::State);
+        self.push(&mark);
+    }
+
+    /// Ends the stream with a mark that says why, and then the status.
+    fn finish(&mut self, error: Error) {
+        let mark = proto::Mark {
+            reason: error.reason().to_owned(),
+            message: error.to_string(),
+            retry_after: error.retry_after().and_then(super::duration),
+            ..self.mark(MarkType::End)
+        };
+        self.push(&mark);
+        self.end = End::With(error.into());
+    }
+
+    /// A mark of this moment: with a token where all that was sent is complete, but not when it opens a state.
+    fn mark(&self, r#type: MarkType) -> proto::Mark {
+        let mut mark = proto::Mark {
+            r#type: r#type.into(),
+            ..Default::default()
+        };
+        let Some(open) = &self.stream else {
+            let shards = self.kind.shards().iter().map(|shard| (shard, None));
+            mark.freshness = Some(freshness::of(&self.kind, shards, false, now()));
+            return mark;
+        };
+        let complete = open.work.is_none() && open.merge.is_complete();
+        if complete && r#type != MarkType::Reset {
+            mark.token = open.token(&self.kind, self.api.0.incarnation);
+        }
+        let digests = complete && self.ask.digests && open.query.selection.is_everything();
+        mark.freshness = Some(freshness::of(
+            &self.kind,
+            open.merge.positions(),
+            digests,
+            now(),
+        ));
+        mark
+    }
+
+    fn push(&mut self, mark: &proto::Mark) {
+        let interval = self
+            .ask
+            .bookmark_interval
+            .unwrap_or(self.api.0.settings.bookmark_interval);
+        self.bookmark_at = Instant::now() + interval;
+        let before = self.out.pop_back_if(|events| events.len() <= COALESCE);
+        let mut message = encode::message_buffer(0);
+        encode::mark(mark, &mut message);
+        let message = encode::finish(message);
+        let bytes = match before {
+            None => message,
+            Some(events) => {
+                let mut both = BytesMut::with_capacity(events.len() + message.len());
+                both.extend_from_slice(&events);
+                both.extend_from_slice(&message);
+                both.freeze()
+            }
+        };
+        self.out.push_back(bytes);
+    }
+}
+
+impl Open {
+    /// Empty as long as the consumer is complete in no shard.
+    fn token(&self, kind: &Kind, incarnation: u64) -> Bytes {
+        let position = |(shard, position): (&Arc<Shard<Object>>, Option<Position>)| {
+            Some(TokenPosition::new(shard.namespace(), &position?))
+        };
+        let positions: Vec<_> = self.merge.positions().filter_map(position).collect();
+        if positions.is_empty() {
+            return Bytes::new();
+        }
+        let query = &self.query;
+        Token::new(
+            &query.resource,
+            query.hash,
+            kind.config_hash,
+            incarnation,
+            positions,
+        )
+        .encode_to_bytes()
+    }
+}
+
+fn trailers(status: &Status) -> Frame<Bytes> {
+    let mut trailers = http::HeaderMap::new();
+    if status.add_header(&mut trailers).is_err() {
+        // Without any status the caller would take it for a broken connection.
+        trailers.insert("grpc-status", http::HeaderValue::from_static("13"));
+    }
+    Frame::trailers(trailers)
+}

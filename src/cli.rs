@@ -1,0 +1,140 @@
+//! The commands that read from a running informerd, with arguments and output as people know them from kubectl.
+//!
+//! Each command is a noun of its own: a clap `Args` and an async `run(args, out)`. They write to an [`Output`],
+//! so that tests read what a person would.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Subcommand;
+use jiff::Timestamp;
+
+use crate::client::{self, Client};
+
+mod columns;
+pub mod consumers;
+pub mod get;
+pub mod kinds;
+mod note;
+mod print;
+mod target;
+mod time;
+pub mod watch;
+
+mod table;
+
+pub use print::Format;
+pub use target::TargetArgs;
+
+/// The reading commands; flatten them into the program's own.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print cached objects, as `kubectl get` does
+    Get(get::Args),
+    /// Print cached objects and then what changes, as `kubectl get --watch` does
+    Watch(watch::Args),
+    /// Print the kinds that informerd watches and how well it knows them
+    Kinds(kinds::Args),
+    /// Print who reads from informerd
+    Consumers(consumers::Args),
+}
+
+/// Where informerd is.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServerArgs {
+    /// Address of informerd
+    #[arg(
+        long,
+        env = "INFORMERD_SERVER",
+        default_value = "127.0.0.1:7443",
+        value_name = "HOST:PORT"
+    )]
+    pub server: String,
+}
+
+/// Where a command writes to, and what time it is there.
+pub struct Output<'a> {
+    /// What was asked for.
+    pub out: &'a mut (dyn Write + Send),
+    /// Notes and warnings.
+    pub err: &'a mut (dyn Write + Send),
+    /// Ages are counted up to this.
+    pub now: fn() -> Timestamp,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The arguments contradict each other.
+    #[error("{0}")]
+    Usage(String),
+    /// The kind is not one that informerd watches.
+    #[error("informerd does not watch {resource:?}; {hint}")]
+    UnknownKind {
+        /// As it was asked for.
+        resource: String,
+        /// What it does watch.
+        hint: String,
+    },
+    /// There is no such object.
+    #[error("{what}")]
+    NotFound {
+        /// `pods "x" not found in namespace "default"`.
+        what: String,
+    },
+    /// The server could not be reached or refused.
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    /// An object that is no JSON, or not an object.
+    #[error("cannot read the object {name} that informerd sent: {why}")]
+    Object {
+        /// `namespace/name`.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The output could not be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Error {
+    /// 2 for a mistake in the arguments, 1 for the rest.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+
+    /// Whether the reader has gone, as `head` does when it has enough. That is no failure.
+    fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// Runs one of the reading commands.
+pub async fn run(command: Command, out: &mut Output<'_>) -> Result<(), Error> {
+    let done = match command {
+        Command::Get(args) => get::run(args, out).await,
+        Command::Watch(args) => watch::run(args, out).await,
+        Command::Kinds(args) => kinds::run(args, out).await,
+        Command::Consumers(args) => consumers::run(args, out).await,
+    };
+    match done.and_then(|()| Ok(out.out.flush()?)) {
+        Err(error) if error.is_broken_pipe() => Ok(()),
+        done => done,
+    }
+}
+
+impl ServerArgs {
+    fn connect(&self) -> Result<Client, Error> {
+        Ok(Client::connect(&self.server)?)
+    }
+}
+
+#[cfg(test)]
+#[path = "cli/cli_tests.rs"]
+mod tests;

@@ -1,0 +1,176 @@
+//! `informerd watch`.
+
+use std::io::Write;
+
+use futures::StreamExt;
+
+use super::{Error, Format, Output, ServerArgs, TargetArgs, get, note, print, target::Target};
+use crate::{
+    client::{Change, Mirror, WatchEvent},
+    proto::{Freshness, KindState, WatchObjectsRequest},
+};
+
+/// Arguments of `watch`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    /// How to print the objects; json prints one {"type","object"} a line
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    output: Format,
+    /// With -o json or yaml: only these paths of each object: .spec.nodeName,.spec.containers[*].image
+    #[arg(long, value_name = "PATHS", value_delimiter = ',')]
+    fields: Vec<String>,
+    /// In tables, say which are ADDED, MODIFIED and DELETED
+    #[arg(long)]
+    output_watch_events: bool,
+    /// Only what changes from now on, without the initial state
+    #[arg(long, visible_alias = "only")]
+    watch_only: bool,
+}
+
+/// Prints the initial state and what changes, until it fails for good or nobody reads on.
+pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
+    get::check_fields(&args.fields, args.output)?;
+    let client = args.server.connect()?;
+    let target = args.target.resolve(&client.kinds().await?)?;
+    let mut watch = client.watch(WatchObjectsRequest {
+        scope: Some(target.scope.clone()),
+        view: args.output.view().into(),
+        fields: args.fields,
+        ..WatchObjectsRequest::default()
+    });
+    let mut printer = Printer::new(&target, args.output, args.output_watch_events);
+    let mut teller = Teller::new(&target, args.output);
+    let mut mirror = Mirror::new();
+    while let Some(event) = watch.next().await {
+        let event = event?;
+        teller.tell(out.err, &event)?;
+        let skip = args.watch_only && !mirror.is_complete();
+        let changes = mirror.apply(&event);
+        if !skip && !changes.is_empty() {
+            printer.print(out, &changes)?;
+            out.out.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints changes.
+struct Printer<'a> {
+    target: &'a Target,
+    format: Format,
+    rows: print::Rows,
+}
+
+impl<'a> Printer<'a> {
+    fn new(target: &'a Target, format: Format, with_event: bool) -> Self {
+        Self {
+            target,
+            format,
+            rows: print::Rows::new(target, format, with_event),
+        }
+    }
+
+    fn print(&mut self, out: &mut Output<'_>, changes: &[Change]) -> Result<(), Error> {
+        let changes = changes.iter().map(|change| match change {
+            Change::Added(object) => ("ADDED", object),
+            Change::Modified(object) => ("MODIFIED", object),
+            Change::Deleted(object) => ("DELETED", object),
+        });
+        match self.format {
+            Format::Table | Format::Wide => self.rows.write(out, changes)?,
+            Format::Json => {
+                for (event, object) in changes {
+                    print::event(out.out, event, object)?;
+                }
+            }
+            Format::Yaml => {
+                for (_, object) in changes {
+                    writeln!(out.out, "---")?;
+                    print::one(out.out, Format::Yaml, object)?;
+                }
+            }
+            Format::Name => {
+                for (_, object) in changes {
+                    print::name(out.out, self.target, object)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tells a person what happens to the watch itself.
+struct Teller<'a> {
+    target: &'a Target,
+    /// Still to be told once.
+    pruned: bool,
+    cut: bool,
+    warned: Option<KindState>,
+}
+
+impl<'a> Teller<'a> {
+    fn new(target: &'a Target, format: Format) -> Self {
+        Self {
+            target,
+            pruned: format.is_whole(),
+            cut: false,
+            warned: None,
+        }
+    }
+
+    fn tell(&mut self, err: &mut dyn Write, event: &WatchEvent) -> Result<(), Error> {
+        let resource = &self.target.scope.resource;
+        if let WatchEvent::Reconnecting { error, delay } = event {
+            self.cut = true;
+            let delay = delay.as_secs_f64();
+            writeln!(
+                err,
+                "note: {resource}: {error}; trying again in {delay:.1}s"
+            )?;
+            return Ok(());
+        }
+        if std::mem::take(&mut self.cut) {
+            writeln!(err, "note: {resource}: watching again")?;
+        }
+        match event {
+            WatchEvent::ResetBegin {
+                reason,
+                message,
+                freshness,
+                ..
+            } => {
+                if reason != "INITIAL" {
+                    writeln!(err, "note: {resource}: starting over: {reason}: {message}")?;
+                }
+                self.look(err, freshness)
+            }
+            WatchEvent::ResetEnd { freshness, .. } | WatchEvent::Mark { freshness, .. } => {
+                self.look(err, freshness)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Warns once as long as a state lasts.
+    fn look(&mut self, err: &mut dyn Write, freshness: &Freshness) -> Result<(), Error> {
+        let resource = &self.target.scope.resource;
+        if freshness.pruned && std::mem::take(&mut self.pruned) {
+            writeln!(err, "{}", note::PRUNED)?;
+        }
+        match note::warning(resource, freshness, Some(&self.target.kind)) {
+            Some(warning) if self.warned != Some(freshness.state()) => {
+                self.warned = Some(freshness.state());
+                writeln!(err, "{warning}")?;
+            }
+            None if self.warned.take().is_some() => {
+                writeln!(err, "note: {resource}: current again")?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

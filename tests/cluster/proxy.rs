@@ -1,0 +1,239 @@
+//! A TCP proxy that misbehaves as networks do: it cuts, refuses, goes silent and is slow.
+//!
+//! TLS passes through it untouched: the certificate is for 127.0.0.1, whatever the port.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+
+use super::{Error, free_port};
+
+/// A proxy before a server on loopback. Lives on the runtime that started it; ends when dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    mode: watch::Sender<Mode>,
+    listening: watch::Receiver<bool>,
+    counters: Arc<Counters>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Mode {
+    target: SocketAddr,
+    refuse: bool,
+    mute: bool,
+    delay: Duration,
+    /// How many times all connections were cut.
+    cuts: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    accepted: AtomicUsize,
+    open: AtomicUsize,
+}
+
+impl Proxy {
+    /// Listens on a free port and passes everything on to `target`.
+    pub async fn start(target: SocketAddr) -> Result<Self, Error> {
+        let address = (Ipv4Addr::LOCALHOST, free_port()).into();
+        let mode = Mode {
+            target,
+            refuse: false,
+            mute: false,
+            delay: Duration::ZERO,
+            cuts: 0,
+        };
+        let mode = watch::Sender::new(mode);
+        let (listening, is_listening) = watch::channel(false);
+        let counters = Arc::new(Counters::default());
+        let task = tokio::spawn(accept(
+            address,
+            mode.subscribe(),
+            listening,
+            Arc::clone(&counters),
+        ));
+        let proxy = Self {
+            address,
+            mode,
+            listening: is_listening,
+            counters,
+            task,
+        };
+        proxy.settled(true).await?;
+        Ok(proxy)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes every connection that is open. New ones are taken.
+    pub fn cut_all(&self) {
+        self.mode.send_modify(|mode| mode.cuts += 1);
+    }
+
+    /// While set, new connections are refused (by the kernel: nobody listens). Open ones live on.
+    pub async fn refuse(&self, refuse: bool) -> Result<(), Error> {
+        self.mode.send_modify(|mode| mode.refuse = refuse);
+        self.settled(!refuse).await
+    }
+
+    /// While set, connections stay open, new ones are taken, and nothing arrives in either direction: half-open.
+    /// What is sent meanwhile is lost, so connections that lost something are closed at the end.
+    pub fn mute(&self, mute: bool) {
+        self.mode.send_modify(|mode| mode.mute = mute);
+    }
+
+    /// Everything arrives this much later, in each direction, in order.
+    pub fn delay(&self, delay: Duration) {
+        self.mode.send_modify(|mode| mode.delay = delay);
+    }
+
+    /// New connections go to another server.
+    pub fn retarget(&self, target: SocketAddr) {
+        self.mode.send_modify(|mode| mode.target = target);
+    }
+
+    /// How many connections were ever taken.
+    pub fn accepted(&self) -> usize {
+        self.counters.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.counters.open.load(Ordering::Relaxed)
+    }
+
+    async fn settled(&self, listening: bool) -> Result<(), Error> {
+        let mut state = self.listening.clone();
+        state
+            .wait_for(|state| *state == listening)
+            .await
+            .map_err(|_| "the proxy has ended")?;
+        Ok(())
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(
+    address: SocketAddr,
+    mut mode: watch::Receiver<Mode>,
+    listening: watch::Sender<bool>,
+    counters: Arc<Counters>,
+) {
+    // Ends when the Proxy goes, with all that was spawned on it.
+    let mut connections = tokio::task::JoinSet::new();
+    let modes = mode.clone();
+    while mode.wait_for(|mode| !mode.refuse).await.is_ok() {
+        let Ok(listener) = TcpListener::bind(address).await else {
+            return;
+        };
+        listening.send_replace(true);
+        loop {
+            tokio::select! {
+                biased;
+                refuse = mode.wait_for(|mode| mode.refuse) => {
+                    if refuse.is_err() {
+                        return;
+                    }
+                    break;
+                }
+                Some(_) = connections.join_next() => {}
+                accepted = listener.accept() => {
+                    let Ok((client, _)) = accepted else { continue };
+                    counters.accepted.fetch_add(1, Ordering::Relaxed);
+                    connections.spawn(connection(client, modes.clone(), Arc::clone(&counters)));
+                }
+            }
+        }
+        drop(listener);
+        listening.send_replace(false);
+    }
+}
+
+async fn connection(client: TcpStream, mode: watch::Receiver<Mode>, counters: Arc<Counters>) {
+    let Mode { target, cuts, .. } = *mode.borrow();
+    let Ok(server) = TcpStream::connect(target).await else {
+        return;
+    };
+    counters.open.fetch_add(1, Ordering::Relaxed);
+    // Small writes must not wait for each other: the tests measure latency through this too.
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let lost = AtomicBool::new(false);
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let pumps = async {
+        tokio::join!(
+            pump(from_client, to_server, mode.clone(), &lost),
+            pump(from_server, to_client, mode.clone(), &lost),
+        )
+    };
+    let mut watched = mode.clone();
+    let ended =
+        watched.wait_for(|mode| mode.cuts != cuts || (!mode.mute && lost.load(Ordering::Relaxed)));
+    tokio::select! {
+        _ = pumps => {}
+        _ = ended => {}
+    }
+    counters.open.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// One direction, until its source ends.
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut mode: watch::Receiver<Mode>,
+    lost: &AtomicBool,
+) {
+    let (sender, mut receiver) = mpsc::channel::<(Instant, Bytes)>(256);
+    let delays = mode.clone();
+    let read = async move {
+        let mut buffer = BytesMut::new();
+        while let Ok(1..) = from.read_buf(&mut buffer).await {
+            let due = Instant::now() + delays.borrow().delay;
+            if sender.send((due, buffer.split().freeze())).await.is_err() {
+                return;
+            }
+        }
+    };
+    let write = async {
+        while let Some((due, bytes)) = receiver.recv().await {
+            sleep_until(due).await;
+            if mode.borrow().mute {
+                lost.store(true, Ordering::Relaxed);
+            } else if to.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+        // A goodbye does not arrive either while the line is dead.
+        if mode.wait_for(|mode| !mode.mute).await.is_ok() {
+            let _ = to.shutdown().await;
+        }
+    };
+    tokio::join!(read, write);
+}
