@@ -65,5 +65,6 @@ pub mod heartbeat;
 pub mod object;
 pub mod proto;
 pub mod shutdown;
+pub mod source;
 pub mod telemetry;
 pub mod upstream;
