@@ -52,6 +52,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod app;
 pub mod args;
 pub mod cache;
 pub mod cli;
