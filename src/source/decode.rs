@@ -101,7 +101,7 @@ impl Lines {
 
 /// What happened to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
+pub enum EventType {
     /// It is new.
     Added,
     /// It was changed.
@@ -110,24 +110,13 @@ pub enum Verb {
     Deleted,
 }
 
-impl Verb {
-    /// As in the event, in lower case.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Added => "added",
-            Self::Modified => "modified",
-            Self::Deleted => "deleted",
-        }
-    }
-}
-
 /// A watch event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// An object was changed.
     Change {
         /// How.
-        verb: Verb,
+        r#type: EventType,
         /// Its JSON, if it is JSON.
         object: &'a [u8],
     },
@@ -169,10 +158,10 @@ impl<'a> Event<'a> {
     }
 
     fn of(verb: &[u8], object: &'a [u8]) -> Result<Self, DecodeError> {
-        let verb = match verb {
-            b"ADDED" => Verb::Added,
-            b"MODIFIED" => Verb::Modified,
-            b"DELETED" => Verb::Deleted,
+        let r#type = match verb {
+            b"ADDED" => EventType::Added,
+            b"MODIFIED" => EventType::Modified,
+            b"DELETED" => EventType::Deleted,
             b"BOOKMARK" => {
                 let bookmark: Bookmark<'_> =
                     serde_json::from_slice(object).map_err(|_| DecodeError::Event)?;
@@ -189,7 +178,7 @@ impl<'a> Event<'a> {
             }
             _ => return Err(DecodeError::Event),
         };
-        Ok(Self::Change { verb, object })
+        Ok(Self::Change { r#type, object })
     }
 }
 

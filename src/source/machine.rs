@@ -22,9 +22,12 @@ use super::{
     backoff::Backoff,
     failure::{Failure, Fault},
     request::{ListFrom, Request, Revision},
-    words::{Data, Input, Io, ListCause, Listing, Open, Report, Settings, State, Step, Strategy},
+    words::{Data, Input, Io, ListCause, Listing, Open, Report, Settings, State, Step},
 };
-use crate::cache::{History, Phase};
+use crate::{
+    cache::{History, Phase},
+    config::ListStrategy,
+};
 
 /// A server that refused to stream may have been upgraded.
 const STREAM_RETRY: Duration = Duration::from_secs(3600);
@@ -175,6 +178,11 @@ impl Machine {
     /// How well the shard is known, and why not better.
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    /// Whether the kind proves nothing between events, as far as is known.
+    pub fn is_unproven(&self) -> bool {
+        self.unproven
     }
 
     /// Causes of the lists that became needed since the last call.
@@ -334,10 +342,10 @@ impl Machine {
             .streams_refused
             .is_some_and(|at| now.saturating_duration_since(at) < STREAM_RETRY);
         let stream = match self.settings.strategy {
-            Strategy::Stream => true,
-            Strategy::Paged => false,
+            ListStrategy::WatchList => true,
+            ListStrategy::Paged => false,
             // From the watch cache, all at once is cheap enough.
-            Strategy::Auto => from != ListFrom::Any && !refused && streams < STREAM_TRIES,
+            ListStrategy::Auto => from != ListFrom::Any && !refused && streams < STREAM_TRIES,
         };
         if stream {
             let asked = self.watch_timeout();
@@ -533,7 +541,7 @@ impl Machine {
             },
             State::BackingOff(_) => self.stop(now),
             State::Streaming(open)
-                if open.opened.is_some() && self.settings.strategy == Strategy::Auto =>
+                if open.opened.is_some() && self.settings.strategy == ListStrategy::Auto =>
             {
                 // It took the request for that of a plain watch, or cannot end what it began.
                 self.streams_refused = Some(now);
@@ -887,7 +895,7 @@ impl Machine {
                 need.expired += 1;
                 need.expired <= STUCK
             }
-            Fault::Refused if self.settings.strategy == Strategy::Auto => {
+            Fault::Refused if self.settings.strategy == ListStrategy::Auto => {
                 self.streams_refused = Some(now);
                 true
             }

@@ -11,13 +11,16 @@ use super::{
     failure::Failure,
     request::{Request, Revision},
 };
-use crate::cache::{History, Phase};
+use crate::{
+    cache::{History, Phase},
+    config::{Consistency, KindConfig, ListStrategy, Start, UpstreamConfig},
+};
 
 /// What a machine is told once.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How a list is read.
-    pub strategy: Strategy,
+    pub strategy: ListStrategy,
     /// Whether the very first list may be as old as the API server's watch cache.
     pub any: bool,
     /// Objects in a page.
@@ -26,18 +29,6 @@ pub struct Settings {
     pub eager: bool,
     /// Times.
     pub timing: Timing,
-}
-
-/// How a list is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Strategy {
-    /// As a stream (WatchList) where the API server can, else in pages.
-    #[default]
-    Auto,
-    /// As a stream.
-    Stream,
-    /// In pages.
-    Paged,
 }
 
 /// How long things may take.
@@ -284,6 +275,25 @@ pub struct Report {
     pub reason: Cow<'static, str>,
     /// A sentence.
     pub message: Cow<'static, str>,
+}
+
+impl Settings {
+    /// As configured.
+    pub fn new(kind: &KindConfig, upstream: &UpstreamConfig) -> Self {
+        Self {
+            strategy: kind.list,
+            any: kind.consistency == Consistency::Any,
+            page_size: kind.page_size,
+            eager: kind.start == Start::Eager,
+            timing: Timing {
+                bookmark_patience: upstream.bookmark_patience,
+                // The client's own timeout comes first, and says more.
+                header_patience: upstream.request_timeout.max(upstream.list_timeout)
+                    + Duration::from_secs(30),
+                ..Timing::default()
+            },
+        }
+    }
 }
 
 impl Step {

@@ -144,14 +144,14 @@ fn events_are_read_in_any_order_of_their_members() {
         assert_eq!(
             Event::read(line.as_bytes()).unwrap(),
             Event::Change {
-                verb: Verb::Modified,
+                r#type: EventType::Modified,
                 object
             }
         );
         assert_eq!(
             Event::read_any(line.as_bytes()).unwrap(),
             Event::Change {
-                verb: Verb::Modified,
+                r#type: EventType::Modified,
                 object
             }
         );

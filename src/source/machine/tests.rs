@@ -7,7 +7,7 @@ struct Sim {
     now: Instant,
 }
 
-fn settings(strategy: Strategy) -> Settings {
+fn settings(strategy: ListStrategy) -> Settings {
     Settings {
         strategy,
         any: false,
@@ -74,7 +74,7 @@ impl Sim {
     }
 
     fn page(&mut self, revision: u64, next: Option<&str>) -> Step {
-        self.step(Input::Opened);
+        let _ = self.step(Input::Opened);
         let next = next.map(str::to_owned);
         self.step(Input::Page {
             revision: at(revision),
@@ -88,7 +88,7 @@ impl Sim {
 
     /// Pages, listed at this revision, watching.
     fn watching(revision: u64) -> Self {
-        let mut sim = Self::new(settings(Strategy::Paged));
+        let mut sim = Self::new(settings(ListStrategy::Paged));
         let _ = sim.step(Input::Served);
         let _ = sim.page(revision, None);
         let _ = sim.step(Input::Opened);
@@ -114,7 +114,7 @@ impl Sim {
 
 #[test]
 fn a_kind_waits_until_it_is_served_and_then_lists_page_by_page() {
-    let mut sim = Sim::new(settings(Strategy::Paged));
+    let mut sim = Sim::new(settings(ListStrategy::Paged));
     assert_eq!(
         (sim.phase(), sim.machine.deadline()),
         (Phase::Waiting, None)
@@ -147,7 +147,7 @@ fn a_kind_waits_until_it_is_served_and_then_lists_page_by_page() {
 fn the_first_list_may_be_any_and_is_then_not_paged_but_a_relist_is_never_any() {
     let mut sim = Sim::new(Settings {
         any: true,
-        ..settings(Strategy::Auto)
+        ..settings(ListStrategy::Auto)
     });
     let step = sim.step(Input::Served);
     assert_eq!(list_from(&step), (&ListFrom::Any, None));
@@ -184,7 +184,7 @@ fn watches_end_between_five_and_ten_minutes() {
 
 #[test]
 fn a_stream_is_published_at_its_end_mark_with_what_changed_meanwhile() {
-    let mut sim = Sim::new(settings(Strategy::Auto));
+    let mut sim = Sim::new(settings(ListStrategy::Auto));
     let step = sim.step(Input::Served);
     assert!(matches!(
         sent(&step),
@@ -224,7 +224,7 @@ fn a_stream_is_published_at_its_end_mark_with_what_changed_meanwhile() {
 
 #[test]
 fn a_server_that_refuses_to_stream_is_asked_for_pages_at_once_and_for_an_hour() {
-    let mut sim = Sim::new(settings(Strategy::Auto));
+    let mut sim = Sim::new(settings(ListStrategy::Auto));
     let _ = sim.step(Input::Served);
     let step = sim.fail(Fault::Refused);
     assert_eq!(
@@ -247,7 +247,7 @@ fn a_server_that_refuses_to_stream_is_asked_for_pages_at_once_and_for_an_hour() 
 
 #[test]
 fn a_server_that_never_sends_the_end_mark_is_asked_for_pages() {
-    let mut sim = Sim::new(settings(Strategy::Auto));
+    let mut sim = Sim::new(settings(ListStrategy::Auto));
     let _ = sim.step(Input::Served);
     let _ = sim.step(Input::Opened);
     let _ = sim.after(5.0).step(Input::Change(Some(at(3))));
@@ -261,7 +261,7 @@ fn a_server_that_never_sends_the_end_mark_is_asked_for_pages() {
 
 #[test]
 fn streams_that_are_cut_are_never_published_and_give_way_to_pages() {
-    let mut sim = Sim::new(settings(Strategy::Auto));
+    let mut sim = Sim::new(settings(ListStrategy::Auto));
     let _ = sim.step(Input::Served);
     let _ = sim.step(Input::Opened);
     let _ = sim.step(Input::Change(Some(at(3))));
@@ -288,7 +288,7 @@ fn streams_that_are_cut_are_never_published_and_give_way_to_pages() {
 
 #[test]
 fn where_a_stream_is_demanded_a_refusal_says_what_to_write() {
-    let mut sim = Sim::new(settings(Strategy::Stream));
+    let mut sim = Sim::new(settings(ListStrategy::WatchList));
     let _ = sim.step(Input::Served);
     assert_eq!(
         sim.fail(Fault::Refused),
@@ -303,7 +303,7 @@ fn where_a_stream_is_demanded_a_refusal_says_what_to_write() {
 
 #[test]
 fn a_list_that_is_cut_in_the_middle_is_forgotten_and_read_again_from_its_start() {
-    let mut sim = Sim::new(settings(Strategy::Paged));
+    let mut sim = Sim::new(settings(ListStrategy::Paged));
     let _ = sim.step(Input::Served);
     let _ = sim.page(10, Some("next"));
     let _ = sim.step(Input::Opened);
@@ -332,7 +332,7 @@ fn a_list_that_is_cut_in_the_middle_is_forgotten_and_read_again_from_its_start()
 
 #[test]
 fn a_list_that_stops_in_the_middle_is_given_up() {
-    let mut sim = Sim::new(settings(Strategy::Paged));
+    let mut sim = Sim::new(settings(ListStrategy::Paged));
     let _ = sim.step(Input::Served);
     assert_eq!(sim.wait(), 90.0);
     let _ = sim.step(Input::Opened);
@@ -350,7 +350,7 @@ fn a_list_that_stops_in_the_middle_is_given_up() {
 
 #[test]
 fn an_expired_continue_token_starts_over_then_reads_all_at_once_then_waits() {
-    let mut sim = Sim::new(settings(Strategy::Paged));
+    let mut sim = Sim::new(settings(ListStrategy::Paged));
     let _ = sim.step(Input::Served);
     let _ = sim.page(10, Some("next"));
     let step = sim.fail(Fault::Expired);
@@ -368,7 +368,7 @@ fn an_expired_continue_token_starts_over_then_reads_all_at_once_then_waits() {
 
 #[test]
 fn a_bad_continue_token_reads_all_at_once() {
-    let mut sim = Sim::new(settings(Strategy::Paged));
+    let mut sim = Sim::new(settings(ListStrategy::Paged));
     let _ = sim.step(Input::Served);
     let _ = sim.page(10, Some("next"));
     assert_eq!(
@@ -723,7 +723,7 @@ fn a_kind_that_goes_is_retired_and_complete_again_before_it_is_served() {
 
 #[test]
 fn a_kind_that_goes_before_its_first_list_just_waits() {
-    let mut sim = Sim::new(settings(Strategy::Paged));
+    let mut sim = Sim::new(settings(ListStrategy::Paged));
     let _ = sim.step(Input::Served);
     assert_eq!(
         sim.step(Input::Gone),
@@ -757,7 +757,7 @@ fn another_version_of_the_kind_starts_everything_over() {
 fn a_kind_on_first_use_waits_for_a_user_and_stops_ten_minutes_after_the_last() {
     let mut sim = Sim::new(Settings {
         eager: false,
-        ..settings(Strategy::Paged)
+        ..settings(ListStrategy::Paged)
     });
     assert_eq!(
         sim.step(Input::Served),
@@ -825,7 +825,7 @@ fn what_cannot_be_is_looked_into_once_a_minute() {
 #[test]
 fn versions_without_an_order_are_resumed_as_they_are_and_never_compared() {
     let opaque = |text: &str| Revision::Opaque(text.into());
-    let mut sim = Sim::new(settings(Strategy::Paged));
+    let mut sim = Sim::new(settings(ListStrategy::Paged));
     let _ = sim.step(Input::Served);
     let _ = sim.step(Input::Opened);
     let step = sim.step(Input::Page {
@@ -842,7 +842,7 @@ fn versions_without_an_order_are_resumed_as_they_are_and_never_compared() {
 
 #[test]
 fn failures_wait_ever_longer_though_lists_begin_in_between() {
-    let mut sim = Sim::new(settings(Strategy::Paged));
+    let mut sim = Sim::new(settings(ListStrategy::Paged));
     let _ = sim.step(Input::Served);
     let mut waits = Vec::new();
     for _ in 0..8 {
@@ -859,13 +859,11 @@ mod properties {
 
     use super::*;
 
-    fn revision() -> impl Strategy2<Value = Revision> {
+    fn revision() -> impl Strategy<Value = Revision> {
         prop_oneof![8 => (1..40_u64).prop_map(at), 1 => Just(Revision::Opaque("x".into()))]
     }
 
-    use proptest::strategy::Strategy as Strategy2;
-
-    fn input() -> impl Strategy2<Value = Input> {
+    fn input() -> impl Strategy<Value = Input> {
         let fault = prop_oneof![
             Just(Fault::Expired),
             Just(Fault::TooNew),
@@ -906,7 +904,7 @@ mod properties {
             #[test]
             fn whatever_happens_it_goes_on_and_publishes_only_whole_lists(
                 inputs in proptest::collection::vec((input(), 0..200_000_u64), 1..300),
-                strategy in prop_oneof![Just(super::Strategy::Auto), Just(super::Strategy::Stream), Just(super::Strategy::Paged)],
+                strategy in prop_oneof![Just(ListStrategy::Auto), Just(ListStrategy::WatchList), Just(ListStrategy::Paged)],
                 eager: bool, any: bool, seed: u64,
             ) {
                 let settings = Settings { any, eager, ..settings(strategy) };
@@ -925,11 +923,13 @@ mod properties {
                     };
                     match &step.data {
                         Data::Publish { .. } => {
-                            let complete = match (&open, &input) {
-                                (Some(Request::List { .. } | Request::Continue { .. }), Input::Page { next: None, .. }) => true,
-                                (Some(Request::Stream { .. }), Input::EndMark(_)) => true,
-                                _ => false,
-                            };
+                            let complete = matches!(
+                            (&open, &input),
+                            (
+                                Some(Request::List { .. } | Request::Continue { .. }),
+                                Input::Page { next: None, .. }
+                            ) | (Some(Request::Stream { .. }), Input::EndMark(_))
+                        );
                             prop_assert!(complete, "published by {input:?} on {open:?}");
                             synced = true;
                         }
@@ -990,7 +990,7 @@ mod properties {
                 inputs in proptest::collection::vec(input(), 1..60), eager: bool, seed: u64,
             ) {
                 let now = Instant::now();
-                let settings = Settings { eager, ..settings(super::Strategy::Auto) };
+                let settings = Settings { eager, ..settings(ListStrategy::Auto) };
                 let mut sim = Sim { machine: Machine::new(settings, seed, now), now };
                 for input in inputs {
                     let _ = sim.step(input);
