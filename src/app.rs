@@ -76,9 +76,9 @@ impl AppError {
     /// 2 for a wrong configuration, 1 for the rest.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Telemetry(TelemetryError::Filter { .. }) | Self::Prune { .. } => {
-                ExitCode::from(2)
-            }
+            Self::Config(_)
+            | Self::Telemetry(TelemetryError::Filter { .. })
+            | Self::Prune { .. } => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }
@@ -132,14 +132,23 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
     let beat = daemon.heartbeats.register("transitions");
     daemon.until_drained(transitions.watch(catalog.clone(), beat, shutdown.clone()));
     let beat = daemon.heartbeats.register("metrics");
-    daemon.until_drained(admin::metrics::upkeep(metrics.clone(), beat, shutdown.clone()));
+    daemon.until_drained(admin::metrics::upkeep(
+        metrics.clone(),
+        beat,
+        shutdown.clone(),
+    ));
 
     let settings = api::Settings {
         bookmark_interval: config.bookmark_interval,
     };
     let api = Api::new(catalog.clone(), settings, shutdown.clone());
-    let (consumers, beat) = (api.consumers().clone(), daemon.heartbeats.register("consumers"));
-    daemon.run("consumers", async move { consumers.watch_over(|| beat.beat()).await });
+    let (consumers, beat) = (
+        api.consumers().clone(),
+        daemon.heartbeats.register("consumers"),
+    );
+    daemon.run("consumers", async move {
+        consumers.watch_over(|| beat.beat()).await
+    });
     let admin_port = Admin {
         metrics,
         catalog,
@@ -169,13 +178,19 @@ fn describe_metrics() {
     api::describe_metrics();
 }
 
-async fn listen(address: SocketAddr, port: &'static str, setting: &'static str) -> Result<TcpListener, AppError> {
-    TcpListener::bind(address).await.map_err(|source| AppError::Listen {
-        address,
-        port,
-        setting,
-        source,
-    })
+async fn listen(
+    address: SocketAddr,
+    port: &'static str,
+    setting: &'static str,
+) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| AppError::Listen {
+            address,
+            port,
+            setting,
+            source,
+        })
 }
 
 /// Once the API server has said what it serves: refuses two names of one kind, and kinds that cannot be watched.
@@ -220,7 +235,10 @@ impl Daemon {
         let mut eager = Vec::new();
         for kind_config in &config.kinds {
             let writers = writers(kind_config);
-            let shards = writers.iter().map(|writer| writer.shard().clone()).collect();
+            let shards = writers
+                .iter()
+                .map(|writer| writer.shard().clone())
+                .collect();
             let kind = Arc::new(Kind::new(
                 &kind_config.resource,
                 kind_config.is_pruned(),
@@ -260,7 +278,14 @@ impl Daemon {
         })?;
         let resolved = registry.subscribe(&kind_config.resource);
         let beat = self.heartbeats.register(name);
-        let source = Source::new(kind.clone(), writer, settings, upstream.clone(), resolved, beat);
+        let source = Source::new(
+            kind.clone(),
+            writer,
+            settings,
+            upstream.clone(),
+            resolved,
+            beat,
+        );
         // Sources go on while streams drain, so that those end with the latest token.
         self.until_drained(source.run(self.shutdown.over_owned()));
         Ok(())
@@ -281,7 +306,10 @@ impl Daemon {
             let (feed, runner) = Feed::new(nodes.clone());
             let beat = self.heartbeats.register("feed/nodes");
             self.until_drained(runner.run(beat, self.shutdown.clone()));
-            let (beat, shutdown) = (self.heartbeats.register("controller/node"), self.shutdown.clone());
+            let (beat, shutdown) = (
+                self.heartbeats.register("controller/node"),
+                self.shutdown.clone(),
+            );
             self.until_drained(async move {
                 let settings = controller::Settings::default();
                 controller::run(NodeController::new(), &feed, settings, beat, shutdown).await;
@@ -346,5 +374,8 @@ fn writers(kind: &KindConfig) -> Vec<Writer<Object>> {
     };
     namespaces.sort_by_cached_key(|namespace| crate::object::Key::new(namespace, ""));
     let now = Instant::now();
-    namespaces.iter().map(|namespace| Writer::new(namespace, limits, now)).collect()
+    namespaces
+        .iter()
+        .map(|namespace| Writer::new(namespace, limits, now))
+        .collect()
 }
