@@ -29,7 +29,7 @@ async fn next(receiver: &mut watch::Receiver<Availability>) -> Option<String> {
     let name = |served: &Availability| served.kind().map(|kind| kind.resource());
     let before = name(&receiver.borrow());
     name(
-        &*receiver
+        &receiver
             .wait_for(|served| name(served) != before)
             .await
             .unwrap(),
