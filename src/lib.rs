@@ -65,6 +65,7 @@ pub mod feed;
 pub mod heartbeat;
 pub mod object;
 pub mod proto;
+pub mod readiness;
 pub mod shutdown;
 pub mod source;
 pub mod telemetry;

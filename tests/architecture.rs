@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("heartbeat", &[]),
     ("object", &[]),
     ("proto", &[]),
+    ("readiness", &["cache", "heartbeat", "object", "shutdown"]),
     ("shutdown", &[]),
     (
         "source",
