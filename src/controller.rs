@@ -27,6 +27,8 @@ use crate::{
 
 mod backoff;
 pub mod node;
+pub mod opinion;
+pub mod workload;
 mod workqueue;
 
 pub use kube::runtime::controller::Action;

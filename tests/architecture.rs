@@ -17,7 +17,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["args", "object"]),
     (
         "controller",
-        &["cache", "config", "feed", "heartbeat", "object", "shutdown"],
+        &[
+            "cache",
+            "config",
+            "feed",
+            "heartbeat",
+            "object",
+            "readiness",
+            "shutdown",
+        ],
     ),
     ("digest", &[]),
     ("discovery", &["config", "upstream"]),
