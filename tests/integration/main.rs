@@ -3,5 +3,8 @@
 #[path = "../cluster/mod.rs"]
 mod cluster;
 
+#[path = "../validators/mod.rs"]
+mod validators;
+
 mod harness;
 mod manifest;
