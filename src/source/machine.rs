@@ -1,0 +1,945 @@
+//! The list/watch state machine of one shard: what to ask of the API server next, and what to do with the answer.
+//!
+//! It decides and does nothing else: no I/O, no clock, chance from a seed, so that each way an API server can
+//! misbehave is a few lines of a test. kube's `watcher` was refused because one undecodable object, a mute server
+//! or an HTTP 410 stops it for good, and because it hides bookmarks, without which nobody knows how old the cache is.
+//!
+//! What is to be done lives in two fields: `check` (is this still the history that we know?) and `need` (a list,
+//! and why). Whatever happens only sets these; [`Machine::proceed`] asks for the first that is set, and watches
+//! when neither is.
+//!
+//! Invariant: a watch is opened only from the revision of a complete list. Invariant: a list is published only
+//! when its last page or its end mark is here; one that is cut is forgotten.
+
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+
+use super::{
+    backoff::Backoff,
+    failure::{Failure, Fault},
+    request::{ListFrom, Request, Revision},
+    words::{Data, Input, Io, ListCause, Listing, Open, Report, Settings, State, Step},
+};
+use crate::{
+    cache::{History, Phase},
+    config::ListStrategy,
+};
+
+/// A server that refused to stream may have been upgraded.
+const STREAM_RETRY: Duration = Duration::from_secs(3600);
+/// Streams that fail before a list is read in pages after all.
+const STREAM_TRIES: u32 = 2;
+/// A watch that ends by itself within this, having told nothing, has failed.
+const SHORT: Duration = Duration::from_secs(1);
+/// How far from what was asked for a watch may end.
+const TIMEOUT_SLACK: Duration = Duration::from_secs(5);
+/// How much longer than asked for a watch may last.
+const OVERSTAY: Duration = Duration::from_secs(30);
+/// A revision that expires so soon after its list will do so again.
+const SOON: Duration = Duration::from_secs(10);
+/// Watches are opened again with new credentials within this, not all at once.
+const RENEWAL_SPREAD: Duration = Duration::from_secs(5);
+/// The same failure at one place, without progress, that is not worth trying again.
+const STUCK: u32 = 2;
+/// How often a suspicion is looked into.
+const SUSPICION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A list that is needed, until it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Need {
+    cause: ListCause,
+    from: From,
+    paged: bool,
+    expired: u32,
+    too_new: u32,
+    streams: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    Any,
+    MostRecent,
+    NotOlderThanOurs,
+}
+
+/// Why the API server's revision is to be compared with ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Check {
+    /// After an error, a reset or silence.
+    Reconnect,
+    /// It is the second silence in a row: if it is not the history, list anew.
+    Silent,
+    /// It keeps saying that our revision is of the future.
+    TooNew,
+    /// It told what cannot be.
+    Suspect,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Machine {
+    settings: Settings,
+    rng: Rng,
+    state: State,
+    since: Instant,
+    report: Report,
+    served: bool,
+    used: bool,
+    /// Until when a kind without users is watched.
+    idle_until: Option<Instant>,
+    /// The shard is complete, and served.
+    synced: bool,
+    /// The kind was there, and went.
+    removed: bool,
+    /// Up to where the shard is known; set by the first complete list.
+    revision: Option<Revision>,
+    need: Option<Need>,
+    check: Option<Check>,
+    /// A probe found that the history is another one.
+    new_history: bool,
+    listed: Option<Instant>,
+    streams_refused: Option<Instant>,
+    backoff: Backoff,
+    /// The kind sends bookmarks.
+    bookmarks: bool,
+    unproven: bool,
+    silences: u32,
+    shorts: u32,
+    stuck: u32,
+    /// What was wrong, while backing off.
+    fault: Option<Fault>,
+    suspected: Option<Instant>,
+    /// When to open the watch again, with new credentials.
+    reopen: Option<Instant>,
+    /// Lists that became needed since the driver looked last.
+    begun: Vec<ListCause>,
+}
+
+impl Need {
+    fn new(cause: ListCause, from: From) -> Self {
+        Self {
+            cause,
+            from,
+            paged: true,
+            expired: 0,
+            too_new: 0,
+            streams: 0,
+        }
+    }
+}
+
+impl Machine {
+    /// One that waits for [`Input::Served`]. The same seed and inputs give the same steps.
+    pub fn new(settings: Settings, seed: u64, now: Instant) -> Self {
+        Self {
+            settings,
+            rng: Rng::with_seed(seed),
+            state: State::Waiting,
+            since: now,
+            report: Report::not_served(),
+            served: false,
+            used: false,
+            idle_until: None,
+            synced: false,
+            removed: false,
+            revision: None,
+            need: None,
+            check: None,
+            new_history: false,
+            listed: None,
+            streams_refused: None,
+            backoff: Backoff::default(),
+            bookmarks: false,
+            unproven: false,
+            silences: 0,
+            shorts: 0,
+            stuck: 0,
+            fault: None,
+            suspected: None,
+            reopen: None,
+            begun: Vec::new(),
+        }
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Since when.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// How well the shard is known, and why not better.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Whether the kind proves nothing between events, as far as is known.
+    pub fn is_unproven(&self) -> bool {
+        self.unproven
+    }
+
+    /// Causes of the lists that became needed since the last call.
+    pub fn take_begun(&mut self) -> Vec<ListCause> {
+        std::mem::take(&mut self.begun)
+    }
+
+    /// When to send [`Input::Tick`]; `None` only while waiting.
+    pub fn deadline(&self) -> Option<Instant> {
+        let timing = &self.settings.timing;
+        match &self.state {
+            State::Waiting => None,
+            State::BackingOff(until) => Some(*until),
+            State::Listing(Listing { open, .. })
+            | State::Streaming(open)
+            | State::Probing(open) => {
+                let patience = if open.opened.is_some() {
+                    timing.body_patience
+                } else {
+                    timing.header_patience
+                };
+                Some(open.heard + patience)
+            }
+            State::Watching(open) => {
+                let Some(opened) = open.opened else {
+                    return Some(open.heard + timing.header_patience);
+                };
+                let silence = if self.bookmarks {
+                    Some(open.heard + timing.bookmark_patience)
+                } else {
+                    (!self.unproven).then(|| opened + timing.bookmark_patience)
+                };
+                let idle = self
+                    .idle_until
+                    .filter(|_| !self.settings.eager && !self.used);
+                [silence, idle, self.reopen]
+                    .into_iter()
+                    .flatten()
+                    .chain([opened + open.asked + OVERSTAY])
+                    .min()
+            }
+        }
+    }
+
+    /// Takes in what happened; says what to do.
+    pub fn step(&mut self, input: Input, now: Instant) -> Step {
+        match input {
+            Input::Served => self.on_served(now),
+            Input::Changed => self.on_changed(now),
+            Input::Gone => self.on_gone(now),
+            Input::Used => self.on_used(now),
+            Input::Unused => {
+                if self.used {
+                    self.used = false;
+                    self.idle_until = Some(now + self.settings.timing.idle);
+                }
+                Step::keep()
+            }
+            Input::Renewed => self.on_renewed(now),
+            Input::Tick => self.on_tick(now),
+            Input::Opened => self.on_opened(now),
+            Input::Failed(failure) => self.on_failed(failure, now),
+            Input::Ended { whole } => self.on_ended(whole, now),
+            Input::Bytes => {
+                self.heard(now);
+                Step::keep()
+            }
+            Input::Page { revision, next } => self.on_page(revision, next, now),
+            Input::Change(revision) => self.on_change(revision, now),
+            Input::Bookmark(revision) => self.on_bookmark(revision, now),
+            Input::EndMark(revision) => self.on_end_mark(revision, now),
+            Input::Probed(revision) => self.on_probed(&revision, now),
+            Input::Suspect => self.on_suspect(now),
+        }
+    }
+
+    fn enter(&mut self, state: State, now: Instant) {
+        self.state = state;
+        self.since = now;
+    }
+
+    fn say(
+        &mut self,
+        phase: Phase,
+        reason: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
+    ) {
+        self.report = Report {
+            phase,
+            reason: reason.into(),
+            message: message.into(),
+        };
+    }
+
+    fn heard(&mut self, now: Instant) {
+        if let Some(open) = self.state.open() {
+            open.heard = now;
+        }
+    }
+
+    fn wanted(&self, now: Instant) -> bool {
+        self.settings.eager || self.used || self.idle_until.is_some_and(|until| now < until)
+    }
+
+    fn need(&mut self, cause: ListCause, from: From) {
+        self.check = None;
+        self.begun.push(cause);
+        self.need = Some(Need::new(cause, from));
+    }
+
+    /// Asks for whatever comes next.
+    fn proceed(&mut self, now: Instant) -> Io {
+        self.reopen = None;
+        if self.check.is_some() {
+            self.enter(State::Probing(Open::sent(now, Duration::ZERO)), now);
+            return Io::Send(Request::Probe);
+        }
+        match (&self.need, &self.revision) {
+            (None, Some(revision)) => {
+                let revision = revision.clone();
+                let asked = self.watch_timeout();
+                self.enter(State::Watching(Open::sent(now, asked)), now);
+                Io::Send(Request::Watch {
+                    revision,
+                    timeout_seconds: asked.as_secs(),
+                })
+            }
+            (None, None) => {
+                let first = if self.settings.any {
+                    From::Any
+                } else {
+                    From::MostRecent
+                };
+                self.need(ListCause::Initial, first);
+                self.list(now)
+            }
+            (Some(_), _) => self.list(now),
+        }
+    }
+
+    /// Begins, or begins anew, the list that is needed.
+    fn list(&mut self, now: Instant) -> Io {
+        let Some(need) = &self.need else {
+            return Io::Keep;
+        };
+        let (cause, paged, streams) = (need.cause, need.paged, need.streams);
+        let from = match (need.from, &self.revision) {
+            (From::Any, _) => ListFrom::Any,
+            (From::NotOlderThanOurs, Some(revision)) => ListFrom::NotOlderThan(revision.clone()),
+            (From::MostRecent | From::NotOlderThanOurs, _) => ListFrom::MostRecent,
+        };
+        // While something is wrong it stays on show until the API server answers.
+        if self.fault.is_none() {
+            self.say_listing(cause);
+        }
+        let refused = self
+            .streams_refused
+            .is_some_and(|at| now.saturating_duration_since(at) < STREAM_RETRY);
+        let stream = match self.settings.strategy {
+            ListStrategy::WatchList => true,
+            ListStrategy::Paged => false,
+            // From the watch cache, all at once is cheap enough.
+            ListStrategy::Auto => from != ListFrom::Any && !refused && streams < STREAM_TRIES,
+        };
+        if stream {
+            let asked = self.watch_timeout();
+            self.enter(State::Streaming(Open::sent(now, asked)), now);
+            return Io::Send(Request::Stream {
+                from,
+                timeout_seconds: asked.as_secs(),
+            });
+        }
+        // A limit makes the API server forget resourceVersion=0.
+        let limit = (paged && from != ListFrom::Any).then_some(self.settings.page_size);
+        self.enter(
+            State::Listing(Listing {
+                open: Open::sent(now, Duration::ZERO),
+                revision: None,
+            }),
+            now,
+        );
+        Io::Send(Request::List { from, limit })
+    }
+
+    fn say_listing(&mut self, cause: ListCause) {
+        let phase = if self.synced {
+            Phase::Relisting
+        } else {
+            Phase::Syncing
+        };
+        let (reason, message) = cause.report();
+        self.say(phase, reason, message);
+    }
+
+    fn watch_timeout(&mut self) -> Duration {
+        let (low, high) = (
+            self.settings.timing.watch_timeout.start(),
+            self.settings.timing.watch_timeout.end(),
+        );
+        Duration::from_secs(
+            self.rng
+                .u64(low.as_secs()..=high.as_secs().max(low.as_secs()))
+                .max(1),
+        )
+    }
+
+    fn on_served(&mut self, now: Instant) -> Step {
+        if self.served {
+            return Step::keep();
+        }
+        self.served = true;
+        let data = if self.removed {
+            Data::Unsync
+        } else {
+            Data::Keep
+        };
+        if self.removed {
+            (self.removed, self.synced) = (false, false);
+            self.need(ListCause::Reappeared, From::MostRecent);
+        }
+        if !self.wanted(now) {
+            self.report = Report::not_used();
+            return Step { data, io: Io::Keep };
+        }
+        Step {
+            data,
+            io: self.proceed(now),
+        }
+    }
+
+    fn on_gone(&mut self, now: Instant) -> Step {
+        if !self.served {
+            return Step::keep();
+        }
+        self.served = false;
+        (self.need, self.check, self.fault, self.reopen) = (None, None, None, None);
+        self.enter(State::Waiting, now);
+        // Whatever was complete once is retired, even if nobody used it of late: it must not be remembered.
+        self.removed = self.revision.is_some();
+        if self.removed {
+            self.say(
+                Phase::Removed,
+                "NotServed",
+                "the API server no longer serves this kind",
+            );
+            return Step {
+                data: Data::Retire,
+                io: Io::Close,
+            };
+        }
+        self.report = Report::not_served();
+        Step {
+            data: Data::Discard,
+            io: Io::Close,
+        }
+    }
+
+    fn on_changed(&mut self, now: Instant) -> Step {
+        if !self.served {
+            return self.on_served(now);
+        }
+        // Nothing was published yet: then only what is on its way is in the wrong version.
+        let mut data = Data::Discard;
+        if self.revision.is_some() {
+            self.synced = false;
+            self.new_history = true;
+            self.need(ListCause::Version, From::MostRecent);
+            data = Data::Forget;
+        }
+        let io = match self.state {
+            State::Waiting | State::BackingOff(_) => Io::Keep,
+            _ => self.proceed(now),
+        };
+        Step { data, io }
+    }
+
+    fn on_used(&mut self, now: Instant) -> Step {
+        self.used = true;
+        self.idle_until = None;
+        if !self.served || self.state != State::Waiting {
+            return Step::keep();
+        }
+        if self.need.is_none() && self.revision.is_some() {
+            self.need(ListCause::Resumed, From::NotOlderThanOurs);
+        }
+        Step {
+            data: Data::Keep,
+            io: self.proceed(now),
+        }
+    }
+
+    /// Nobody has used the kind for long enough.
+    fn stop(&mut self, now: Instant) -> Step {
+        (self.need, self.check, self.fault, self.reopen) = (None, None, None, None);
+        self.synced = false;
+        self.report = Report::not_used();
+        self.enter(State::Waiting, now);
+        if self.new_history {
+            // What is still to be told stays to be told.
+            self.need(ListCause::History, From::MostRecent);
+        }
+        Step {
+            data: Data::Unsync,
+            io: Io::Close,
+        }
+    }
+
+    fn on_renewed(&mut self, now: Instant) -> Step {
+        match &mut self.state {
+            State::BackingOff(until) => {
+                // These may be the credentials that were missing.
+                if matches!(self.fault, Some(Fault::Unauthorized | Fault::Forbidden)) {
+                    *until = (*until).min(now + SHORT.mul_f64(self.rng.f64()));
+                }
+            }
+            State::Waiting => {}
+            // Forgotten again by the next request, which is sent with the new ones.
+            _ => self.reopen = Some(now + RENEWAL_SPREAD.mul_f64(self.rng.f64())),
+        }
+        Step::keep()
+    }
+
+    fn on_opened(&mut self, now: Instant) -> Step {
+        if let Some(open) = self.state.open() {
+            open.heard = now;
+            open.opened.get_or_insert(now);
+        }
+        match &self.state {
+            State::Watching(_) => self.live(now),
+            State::Listing(_) | State::Streaming(_) => {
+                self.fault = None;
+                if let Some(cause) = self.need.as_ref().map(|need| need.cause) {
+                    self.say_listing(cause);
+                }
+            }
+            State::Waiting | State::Probing(_) | State::BackingOff(_) => {}
+        }
+        Step::keep()
+    }
+
+    fn live(&mut self, now: Instant) {
+        self.fault = None;
+        self.backoff.healthy(now);
+        self.say(Phase::Live, "", "");
+    }
+
+    fn on_tick(&mut self, now: Instant) -> Step {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return Step::keep();
+        }
+        match self.state.clone() {
+            State::Waiting => Step::keep(),
+            State::BackingOff(_) if self.wanted(now) => Step {
+                data: Data::Keep,
+                io: self.proceed(now),
+            },
+            State::BackingOff(_) => self.stop(now),
+            State::Streaming(open)
+                if open.opened.is_some() && self.settings.strategy == ListStrategy::Auto =>
+            {
+                // It took the request for that of a plain watch, or cannot end what it began.
+                self.streams_refused = Some(now);
+                Step {
+                    data: Data::Discard,
+                    io: self.list(now),
+                }
+            }
+            State::Listing(Listing { open, .. })
+            | State::Streaming(open)
+            | State::Probing(open) => {
+                let message = match open.opened {
+                    Some(_) => "the API server stopped in the middle of its response",
+                    None => "the API server sent no response headers in time",
+                };
+                self.on_failed(Failure::new(Fault::Timeout, message), now)
+            }
+            State::Watching(open) => self.on_watch_tick(&open, now),
+        }
+    }
+
+    fn on_watch_tick(&mut self, open: &Open, now: Instant) -> Step {
+        let patience = self.settings.timing.bookmark_patience;
+        let Some(opened) = open.opened else {
+            let message = "the API server sent no response headers in time";
+            return self.on_failed(Failure::new(Fault::Timeout, message), now);
+        };
+        if !self.wanted(now) {
+            return self.stop(now);
+        }
+        if self.bookmarks && now >= open.heard + patience {
+            self.silences += 1;
+            self.check_history(if self.silences < STUCK {
+                Check::Reconnect
+            } else {
+                Check::Silent
+            });
+            let message =
+                format!("nothing heard for {patience:?}, not even a bookmark: reconnecting");
+            self.say(Phase::BackingOff, "Silent", message);
+            return Step {
+                data: Data::Keep,
+                io: self.proceed(now),
+            };
+        }
+        let overstayed = now >= opened + open.asked + OVERSTAY;
+        if overstayed || self.reopen.is_some_and(|at| now >= at) {
+            // New credentials may lead to another server.
+            self.check_history(Check::Reconnect);
+            return Step {
+                data: Data::Keep,
+                io: self.proceed(now),
+            };
+        }
+        self.unproven = true;
+        Step::data(Data::Unproven)
+    }
+
+    /// Before anything else, compare revisions; where they cannot be compared, there is nothing to find out,
+    /// and what a failed comparison would have led to is done at once.
+    fn check_history(&mut self, check: Check) {
+        match (&self.revision, check) {
+            (Some(Revision::Number(_)), _) => self.check = Some(check),
+            (_, Check::Silent) => self.need(ListCause::Silent, From::MostRecent),
+            (_, Check::Suspect) => self.need(ListCause::Disordered, From::MostRecent),
+            (_, Check::Reconnect | Check::TooNew) => {}
+        }
+    }
+
+    fn on_page(&mut self, revision: Revision, next: Option<String>, now: Instant) -> Step {
+        let State::Listing(listing) = &mut self.state else {
+            return Step::keep();
+        };
+        let revision = listing.revision.get_or_insert(revision).clone();
+        let Some(token) = next else {
+            return self.publish(revision, None, now);
+        };
+        listing.open = Open::sent(now, Duration::ZERO);
+        let paged = self.need.as_ref().is_some_and(|need| need.paged);
+        let limit = paged.then_some(self.settings.page_size);
+        Step {
+            data: Data::Keep,
+            io: Io::Send(Request::Continue { token, limit }),
+        }
+    }
+
+    fn on_end_mark(&mut self, revision: Revision, now: Instant) -> Step {
+        self.heard(now);
+        match &self.state {
+            State::Streaming(open) => {
+                let open = open.clone();
+                self.publish(revision, Some(open), now)
+            }
+            // Nothing that a watch begins with: as good as a bookmark, but no promise of more.
+            State::Watching(_) if self.moves(&revision) => {
+                self.revision = Some(revision);
+                Step::data(Data::Apply)
+            }
+            _ => Step::keep(),
+        }
+    }
+
+    /// A list is complete; `open` is the connection that goes on from it.
+    fn publish(&mut self, revision: Revision, open: Option<Open>, now: Instant) -> Step {
+        let behind = match (&self.revision, &revision) {
+            (Some(Revision::Number(ours)), Revision::Number(list)) => list < ours,
+            _ => false,
+        };
+        if let Some(need) = &mut self.need
+            && behind
+            && need.from == From::NotOlderThanOurs
+        {
+            // It is older than asked for, which says nothing about the history.
+            need.from = From::MostRecent;
+            return Step {
+                data: Data::Discard,
+                io: self.list(now),
+            };
+        }
+        // The most recent list of all, older than what we have: that is a history of its own.
+        let history = if self.new_history || behind {
+            History::New
+        } else {
+            History::Same
+        };
+        self.revision = Some(revision.clone());
+        (self.need, self.check, self.new_history, self.synced) = (None, None, false, true);
+        (self.silences, self.stuck, self.shorts) = (0, 0, 0);
+        self.listed = Some(now);
+        self.live(now);
+        let data = Data::Publish { revision, history };
+        match open {
+            Some(open) => {
+                self.enter(State::Watching(open), now);
+                Step::data(data)
+            }
+            None => Step {
+                data,
+                io: self.proceed(now),
+            },
+        }
+    }
+
+    /// Whether `revision` is not behind ours.
+    fn moves(&self, revision: &Revision) -> bool {
+        match (&self.revision, revision) {
+            (Some(Revision::Number(ours)), Revision::Number(new)) => new >= ours,
+            _ => true,
+        }
+    }
+
+    fn on_change(&mut self, revision: Option<Revision>, now: Instant) -> Step {
+        self.heard(now);
+        match &mut self.state {
+            State::Streaming(_) => Step::data(Data::Fold),
+            State::Watching(open) => {
+                open.changes += 1;
+                self.silences = 0;
+                if let Some(revision) = revision.filter(|revision| self.moves(revision)) {
+                    if self.revision.as_ref() != Some(&revision) {
+                        self.stuck = 0;
+                    }
+                    self.revision = Some(revision);
+                }
+                Step::data(Data::Apply)
+            }
+            _ => Step::keep(),
+        }
+    }
+
+    fn on_bookmark(&mut self, revision: Revision, now: Instant) -> Step {
+        self.heard(now);
+        if !matches!(self.state, State::Watching(_)) {
+            return Step::keep();
+        }
+        if !self.moves(&revision) {
+            return self.on_suspect(now);
+        }
+        (self.bookmarks, self.unproven, self.silences) = (true, false, 0);
+        self.revision = Some(revision);
+        Step::data(Data::Apply)
+    }
+
+    fn on_suspect(&mut self, now: Instant) -> Step {
+        let lately = self
+            .suspected
+            .is_some_and(|at| now.saturating_duration_since(at) < SUSPICION_INTERVAL);
+        if lately || !matches!(self.state, State::Watching(_)) {
+            return Step::keep();
+        }
+        self.suspected = Some(now);
+        self.check_history(Check::Suspect);
+        Step {
+            data: Data::Keep,
+            io: self.proceed(now),
+        }
+    }
+
+    fn on_probed(&mut self, revision: &Revision, now: Instant) -> Step {
+        if !matches!(self.state, State::Probing(_)) {
+            return Step::keep();
+        }
+        let check = self.check.take();
+        if !self.moves(revision) {
+            self.new_history = true;
+            self.need(ListCause::History, From::MostRecent);
+        } else {
+            match check {
+                Some(Check::Silent) => self.need(ListCause::Silent, From::NotOlderThanOurs),
+                Some(Check::Suspect) => self.need(ListCause::Disordered, From::MostRecent),
+                Some(Check::TooNew) => {
+                    if let Some(need) = &mut self.need {
+                        need.from = From::MostRecent;
+                    }
+                }
+                Some(Check::Reconnect) | None => {}
+            }
+        }
+        Step {
+            data: Data::Keep,
+            io: self.proceed(now),
+        }
+    }
+
+    fn on_ended(&mut self, whole: bool, now: Instant) -> Step {
+        let open = match &self.state {
+            State::Watching(open) => open.clone(),
+            State::Streaming(_) => {
+                let message = "the API server ended the watch before its first state was complete";
+                return self.on_failed(Failure::new(Fault::Cut, message), now);
+            }
+            State::Listing(_) | State::Probing(_) => {
+                let message = "the API server's response ended in the middle";
+                return self.on_failed(Failure::new(Fault::Cut, message), now);
+            }
+            State::Waiting | State::BackingOff(_) => return Step::keep(),
+        };
+        if !whole {
+            return self.on_failed(
+                Failure::new(Fault::Cut, "the watch was cut in the middle of an event"),
+                now,
+            );
+        }
+        let lasted = open.opened.map_or(Duration::ZERO, |opened| {
+            now.saturating_duration_since(opened)
+        });
+        if lasted < SHORT {
+            self.shorts += 1;
+            if open.changes == 0 || self.shorts >= STUCK {
+                let message = "the API server ended the watch as soon as it was open";
+                return self.on_failed(Failure::new(Fault::Cut, message), now);
+            }
+        } else {
+            self.shorts = 0;
+        }
+        // Before its time: somebody restarts, perhaps with another etcd. And a kind without bookmarks has nothing
+        // else that would tell.
+        if lasted + TIMEOUT_SLACK < open.asked || !self.bookmarks {
+            self.check_history(Check::Reconnect);
+        }
+        if !self.wanted(now) {
+            return self.stop(now);
+        }
+        Step {
+            data: Data::Keep,
+            io: self.proceed(now),
+        }
+    }
+
+    fn on_failed(&mut self, failure: Failure, now: Instant) -> Step {
+        let again = match &self.state {
+            State::Waiting | State::BackingOff(_) => return Step::keep(),
+            State::Listing(listing) => {
+                let later = listing.revision.is_some();
+                self.list_failed(&failure, later)
+            }
+            State::Streaming(_) => self.stream_failed(&failure, now),
+            State::Watching(_) => self.watch_failed(&failure, now),
+            State::Probing(_) => {
+                if failure.fault == Fault::Refused {
+                    // It cannot be asked like this; the watch will tell.
+                    self.check = None;
+                }
+                false
+            }
+        };
+        let listing = matches!(self.state, State::Listing(_) | State::Streaming(_));
+        let data = if listing { Data::Discard } else { Data::Keep };
+        if again {
+            return Step {
+                data,
+                io: self.proceed(now),
+            };
+        }
+        let wait = self.backoff.failed(now, failure.retry_after, &mut self.rng);
+        let phase = if failure.fault == Fault::Forbidden {
+            Phase::Forbidden
+        } else {
+            Phase::BackingOff
+        };
+        self.fault = Some(failure.fault);
+        self.reopen = None;
+        let mut message = failure.message;
+        if failure.fault == Fault::Refused && matches!(self.state, State::Streaming(_)) {
+            message.push_str(
+                " (write `list: auto` to read in pages where the API server cannot stream a list)",
+            );
+        }
+        self.say(phase, failure.reason, message);
+        self.enter(State::BackingOff(now + wait), now);
+        Step {
+            data,
+            io: Io::Close,
+        }
+    }
+
+    /// Whether to try again at once, in another way.
+    fn list_failed(&mut self, failure: &Failure, later_page: bool) -> bool {
+        let Some(need) = &mut self.need else {
+            return false;
+        };
+        match failure.fault {
+            Fault::Expired => {
+                need.from = From::MostRecent;
+                need.expired += 1;
+                // It takes longer to read page by page than the API server remembers: then all at once.
+                need.paged &= need.expired < STUCK;
+                need.expired <= STUCK
+            }
+            Fault::Refused if later_page => std::mem::take(&mut need.paged),
+            Fault::Refused if need.from != From::MostRecent => {
+                need.from = From::MostRecent;
+                true
+            }
+            Fault::Refused => std::mem::take(&mut need.paged),
+            Fault::TooNew => {
+                self.too_new();
+                false
+            }
+            _ => false,
+        }
+    }
+
+    fn stream_failed(&mut self, failure: &Failure, now: Instant) -> bool {
+        let Some(need) = &mut self.need else {
+            return false;
+        };
+        match failure.fault {
+            Fault::Expired => {
+                need.from = From::MostRecent;
+                need.expired += 1;
+                need.expired <= STUCK
+            }
+            Fault::Refused if self.settings.strategy == ListStrategy::Auto => {
+                self.streams_refused = Some(now);
+                true
+            }
+            Fault::TooNew => {
+                self.too_new();
+                false
+            }
+            Fault::Status | Fault::Timeout | Fault::Cut | Fault::Garbled => {
+                need.streams += 1;
+                false
+            }
+            _ => false,
+        }
+    }
+
+    fn too_new(&mut self) {
+        let Some(need) = &mut self.need else {
+            return;
+        };
+        need.too_new += 1;
+        if need.too_new >= STUCK {
+            need.too_new = 0;
+            self.check_history(Check::TooNew);
+        }
+    }
+
+    fn watch_failed(&mut self, failure: &Failure, now: Instant) -> bool {
+        if failure.fault == Fault::Expired {
+            self.need(ListCause::Expired, From::MostRecent);
+            return self
+                .listed
+                .is_none_or(|at| now.saturating_duration_since(at) >= SOON);
+        }
+        self.check_history(Check::Reconnect);
+        if failure.in_stream || failure.fault == Fault::Refused {
+            self.stuck += 1;
+            if self.stuck >= STUCK {
+                self.stuck = 0;
+                self.need(ListCause::Error, From::MostRecent);
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests;
