@@ -6,5 +6,7 @@ mod cluster;
 #[path = "../validators/mod.rs"]
 mod validators;
 
+mod churn;
 mod harness;
 mod manifest;
+mod support;
