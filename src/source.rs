@@ -26,7 +26,7 @@ use tracing::Instrument;
 use crate::{
     cache::{Cause, Item, Kind, Phase, Writer, version_number},
     config::{KindConfig, UpstreamConfig},
-    discovery::ResolvedKind,
+    discovery::Availability,
     heartbeat::Heartbeat,
     object::{DecodeError, Key, Object, prune::PruneError},
     upstream::{Upstream, UpstreamError, Verb},
@@ -98,7 +98,7 @@ pub struct Source {
     kind: Arc<Kind>,
     writer: Writer<Object>,
     upstream: Upstream,
-    resolved: watch::Receiver<Option<Arc<ResolvedKind>>>,
+    resolved: watch::Receiver<Availability>,
     heartbeat: Heartbeat,
     scope: Scope,
     machine: Machine,
@@ -138,7 +138,7 @@ impl Source {
         writer: Writer<Object>,
         settings: SourceSettings,
         upstream: Upstream,
-        resolved: watch::Receiver<Option<Arc<ResolvedKind>>>,
+        resolved: watch::Receiver<Availability>,
         heartbeat: Heartbeat,
     ) -> Self {
         let now = now();
@@ -295,6 +295,7 @@ impl Source {
             Phase::BackingOff | Phase::Forbidden => {
                 tracing::warn!(phase = phase.as_str(), reason = &*reason, "{message}");
             }
+            Phase::Live => tracing::info!(phase = phase.as_str(), "followed by a watch"),
             _ => tracing::info!(phase = phase.as_str(), reason = &*reason, "{message}"),
         }
         self.writer.set_status(phase, &reason, &message);
@@ -308,11 +309,10 @@ impl Source {
 
     fn on_resolved(&mut self) {
         let resolved = self.resolved.borrow_and_update().clone();
-        let Some(resolved) = resolved else {
-            if self.served.take().is_some() {
-                self.step(Input::Gone);
-            }
-            return;
+        let resolved = match resolved {
+            Availability::Served(kind) => kind,
+            Availability::Absent(why) => return self.on_absent(true, why),
+            Availability::Unknown(why) => return self.on_absent(false, why),
         };
         let served = Served::new(resolved, &self.scope);
         self.kind.set_identity(served.identity.clone());
@@ -326,6 +326,13 @@ impl Source {
                 self.step(Input::Served);
             }
         }
+    }
+
+    fn on_absent(&mut self, known: bool, why: Arc<str>) {
+        if self.served.take().is_some() {
+            self.step(Input::Gone);
+        }
+        self.step(Input::Absent { known, why });
     }
 
     fn on_users(&mut self) {

@@ -140,7 +140,7 @@ impl Machine {
             rng: Rng::with_seed(seed),
             state: State::Waiting,
             since: now,
-            report: Report::not_served(),
+            report: Report::starting(),
             served: false,
             used: false,
             idle_until: None,
@@ -233,6 +233,7 @@ impl Machine {
             Input::Served => self.on_served(now),
             Input::Changed => self.on_changed(now),
             Input::Gone => self.on_gone(now),
+            Input::Absent { known, why } => self.on_absent(known, &why),
             Input::Used => self.on_used(now),
             Input::Unused => {
                 if self.used {
@@ -433,11 +434,26 @@ impl Machine {
                 io: Io::Close,
             };
         }
-        self.report = Report::not_served();
+        self.report = Report::not_served("the API server no longer serves this kind");
         Step {
             data: Data::Discard,
             io: Io::Close,
         }
+    }
+
+    /// What it waits for. A kind that was there stays removed.
+    fn on_absent(&mut self, known: bool, why: &str) -> Step {
+        if !self.served && !self.removed {
+            self.report = if known {
+                Report::not_served(why)
+            } else {
+                Report {
+                    message: why.to_owned().into(),
+                    ..Report::starting()
+                }
+            };
+        }
+        Step::keep()
     }
 
     fn on_changed(&mut self, now: Instant) -> Step {
