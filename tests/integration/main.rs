@@ -7,6 +7,7 @@ mod cluster;
 mod validators;
 
 mod churn;
+mod faults;
 mod harness;
 mod manifest;
 mod support;
