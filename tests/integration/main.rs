@@ -9,5 +9,7 @@ mod validators;
 mod churn;
 mod faults;
 mod harness;
+mod kinds;
 mod manifest;
 mod support;
+mod sync;
