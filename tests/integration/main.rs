@@ -7,9 +7,11 @@ mod cluster;
 mod validators;
 
 mod churn;
+mod clients;
 mod faults;
 mod harness;
 mod kinds;
+mod lifecycle;
 mod manifest;
 mod support;
 mod sync;

@@ -38,7 +38,8 @@ async fn sync(list: &str) {
     fill_pods(cluster, PODS).await.unwrap();
     // A name of its own, to be found by in the audit log.
     let agent = format!("informerd-{list}");
-    let config = format!("upstream: {{userAgent: {agent}}}\nkinds: [{{resource: pods, list: {list}}}]");
+    let config =
+        format!("upstream: {{userAgent: {agent}}}\nkinds: [{{resource: pods, list: {list}}}]");
     let daemon = Daemon::start(&config, cluster.kubeconfig()).await;
 
     assert_eq!(
@@ -63,11 +64,27 @@ async fn sync(list: &str) {
     let status = kind(&connect(&daemon), "pods").await.unwrap();
     assert_eq!((status.watches_open, status.undecodable), (1, 0));
     assert_eq!(status.relists, [("initial".into(), 1)].into());
-    let Some(log) = cluster.audit_log() else { return };
-    assert_eq!(log.open_watches(&agent, "pods"), 1, "exactly one, for all of them");
-    let uris = |verb| log.requests(&agent, verb, "pods").map(|it| &*it.uri).collect::<Vec<_>>();
-    let pages = uris("list").iter().filter(|uri| uri.contains("limit=500")).count();
-    let streams = uris("watch").iter().filter(|uri| uri.contains("sendInitialEvents=true")).count();
+    let Some(log) = cluster.audit_log() else {
+        return;
+    };
+    assert_eq!(
+        log.open_watches(&agent, "pods"),
+        1,
+        "exactly one, for all of them"
+    );
+    let uris = |verb| {
+        log.requests(&agent, verb, "pods")
+            .map(|it| &*it.uri)
+            .collect::<Vec<_>>()
+    };
+    let pages = uris("list")
+        .iter()
+        .filter(|uri| uri.contains("limit=500"))
+        .count();
+    let streams = uris("watch")
+        .iter()
+        .filter(|uri| uri.contains("sendInitialEvents=true"))
+        .count();
     if list == "paged" {
         assert!(pages >= PODS / 500, "{:?}", uris("list"));
         assert_eq!(streams, 0);
@@ -79,10 +96,17 @@ async fn sync(list: &str) {
 /// The rows of the pods that nobody touches: namespace, name, READY, STATUS and RESTARTS.
 fn table(text: &str) -> Vec<Vec<&str>> {
     let filled = fill_namespaces();
-    let rows = text.lines().map(|line| line.split_whitespace().take(5).collect::<Vec<_>>());
-    let rows: Vec<_> = rows.filter(|row| row[0] == "NAMESPACE" || filled.iter().any(|it| it == row[0])).collect();
+    let rows = text
+        .lines()
+        .map(|line| line.split_whitespace().take(5).collect::<Vec<_>>());
+    let rows: Vec<_> = rows
+        .filter(|row| row[0] == "NAMESPACE" || filled.iter().any(|it| it == row[0]))
+        .collect();
     assert_eq!(rows.len(), PODS + 1);
-    assert_eq!(rows[0], ["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS"]);
+    assert_eq!(
+        rows[0],
+        ["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS"]
+    );
     rows
 }
 
@@ -95,11 +119,21 @@ struct Watching {
 impl Watching {
     fn start(daemon: &Daemon, args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_informerd"));
-        command.arg("watch").args(args).arg("--server").arg(daemon.server().to_string());
-        command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        command
+            .arg("watch")
+            .args(args)
+            .arg("--server")
+            .arg(daemon.server().to_string());
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { _child: child, lines }
+        Self {
+            _child: child,
+            lines,
+        }
     }
 
     /// The next line that has all of this.
@@ -112,21 +146,41 @@ impl Watching {
             }
             panic!("it ended");
         };
-        timeout(Duration::from_secs(30), found).await.unwrap_or_else(|_| panic!("no line with {parts:?}"));
+        timeout(Duration::from_secs(30), found)
+            .await
+            .unwrap_or_else(|_| panic!("no line with {parts:?}"));
     }
 }
 
 async fn follow_kubectl(daemon: &Daemon, cluster: &Cluster, own: &str) {
     let mut watching = Watching::start(daemon, &["pods", "-A", "--output-watch-events"]);
     // Its last row, in the order of keys: the initial state is complete.
-    watching.line(&["ADDED", "fill-4", "pod-04999", "1/1", "Running"]).await;
+    watching
+        .line(&["ADDED", "fill-4", "pod-04999", "1/1", "Running"])
+        .await;
     let on = ["-n", own];
-    cluster.kubectl_ok(&[&["run", "followed", "--image=registry.invalid/main:1"], &on[..]].concat()).await;
-    watching.line(&["ADDED", own, "followed", "0/1", "Pending"]).await;
-    watching.line(&["MODIFIED", own, "followed", "1/1", "Running"]).await;
-    cluster.kubectl_ok(&[&["label", "pod", "followed", "colour=red"], &on[..]].concat()).await;
+    cluster
+        .kubectl_ok(
+            &[
+                &["run", "followed", "--image=registry.invalid/main:1"],
+                &on[..],
+            ]
+            .concat(),
+        )
+        .await;
+    watching
+        .line(&["ADDED", own, "followed", "0/1", "Pending"])
+        .await;
+    watching
+        .line(&["MODIFIED", own, "followed", "1/1", "Running"])
+        .await;
+    cluster
+        .kubectl_ok(&[&["label", "pod", "followed", "colour=red"], &on[..]].concat())
+        .await;
     watching.line(&["MODIFIED", own, "followed"]).await;
-    cluster.kubectl_ok(&[&["delete", "pod", "followed"], &on[..]].concat()).await;
+    cluster
+        .kubectl_ok(&[&["delete", "pod", "followed"], &on[..]].concat())
+        .await;
     watching.line(&["DELETED", own, "followed"]).await;
 }
 
@@ -165,15 +219,27 @@ async fn share_one_watch(daemon: &Daemon, cluster: &Cluster, own: &str) {
     let change = async {
         let client = connect(daemon);
         crate::support::eventually("all of them watch", || async {
-            kind(&client, "pods").await.is_some_and(|kind| kind.consumers >= CLIENTS as u32)
+            kind(&client, "pods")
+                .await
+                .is_some_and(|kind| kind.consumers >= CLIENTS as u32)
         })
         .await;
-        let pod = ["run", "shared", "--image=registry.invalid/main:1", "-n", own];
+        let pod = [
+            "run",
+            "shared",
+            "--image=registry.invalid/main:1",
+            "-n",
+            own,
+        ];
         cluster.kubectl_ok(&pod).await;
     };
     let (complete, ()) = tokio::join!(timeout(Duration::from_secs(90), all), change);
     for (n, held) in complete.expect("in time").unwrap().into_iter().enumerate() {
-        let expected = if n.is_multiple_of(10) { PODS / 10 * 8 } else { PODS };
+        let expected = if n.is_multiple_of(10) {
+            PODS / 10 * 8
+        } else {
+            PODS
+        };
         assert!(held >= expected, "client {n} began with {held} objects");
     }
 }
