@@ -166,6 +166,30 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Says what this module's metrics mean.
+pub fn describe_metrics() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_counter!("grpc_server_started_total", "Calls begun, by method.");
+    describe_counter!(
+        "grpc_server_handled_total",
+        "Calls answered, by method and status; of a stream, its opening."
+    );
+    describe_histogram!(
+        "grpc_server_opening_seconds",
+        Unit::Seconds,
+        "Time from a call to the headers of its answer, by method."
+    );
+    describe_gauge!("informerd_consumers", "Open streams, by method.");
+    describe_counter!(
+        "informerd_consumer_resets_total",
+        "Whole states that watches were sent, by reason; INITIAL is their beginning."
+    );
+    describe_counter!(
+        "informerd_consumer_expiries_total",
+        "States that were taken away from consumers that made no progress."
+    );
+}
+
 /// The clock of freshness and patience; tokio's, so that tests can pause it.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()

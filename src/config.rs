@@ -286,6 +286,11 @@ impl KindConfig {
         !self.label_selector.is_everything() || !self.field_selector.is_everything()
     }
 
+    /// Whether objects may lack fields that they have upstream.
+    pub fn is_pruned(&self) -> bool {
+        self.prune != PruneRules::nothing() || self.metadata_only
+    }
+
     /// A number for all settings that change what is cached: equal on two replicas, in two runs and after an
     /// upgrade only where the cached objects are the same.
     pub fn content_hash(&self) -> u64 {

@@ -50,14 +50,18 @@
 //! object. That is the price of kube's `Controller`; `informerd_feed_store_objects` shows it, and kinds without a
 //! controller have no feed.
 
+pub mod admin;
 pub mod api;
+pub mod app;
 pub mod args;
 pub mod cache;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod controller;
 pub mod digest;
 pub mod discovery;
+pub mod feed;
 pub mod heartbeat;
 pub mod object;
 pub mod proto;

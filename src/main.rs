@@ -1,1 +1,59 @@
-fn main() {}
+//! The `informerd` program: reads the command line, runs what it says, and turns the outcome into an exit code.
+//! 0 done, 1 failed, 2 wrong usage or configuration.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use informerd::{
+    app,
+    args::{Cli, Command, ConfigCommand},
+    cli::{self, Output},
+    config,
+};
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, ExitCode::FAILURE),
+    };
+    match command {
+        Command::Serve(args) => match runtime.block_on(app::serve(args)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, error.exit_code()),
+        },
+        Command::Config(ConfigCommand::Check(args)) => {
+            match config::check(&args.file, &app::reads()) {
+                // A reader that went away has seen enough.
+                Ok(summary) => {
+                    let _ = io::stdout().write_all(summary.as_bytes());
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail(&error, ExitCode::from(2)),
+            }
+        }
+        Command::Read(command) => {
+            let mut stdout = io::BufWriter::new(io::stdout());
+            let mut output = Output {
+                out: &mut stdout,
+                err: &mut io::stderr(),
+                now: jiff::Timestamp::now,
+            };
+            match runtime.block_on(cli::run(command, &mut output)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error, error.exit_code()),
+            }
+        }
+    }
+}
+
+fn fail(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {
+    eprintln!("error: {error}");
+    code
+}

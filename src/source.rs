@@ -26,7 +26,7 @@ use tracing::Instrument;
 use crate::{
     cache::{Cause, Item, Kind, Phase, Writer, version_number},
     config::{KindConfig, UpstreamConfig},
-    discovery::ResolvedKind,
+    discovery::Availability,
     heartbeat::Heartbeat,
     object::{DecodeError, Key, Object, prune::PruneError},
     upstream::{Upstream, UpstreamError, Verb},
@@ -101,7 +101,7 @@ pub struct Source {
     kind: Arc<Kind>,
     writer: Writer<Object>,
     upstream: Upstream,
-    resolved: watch::Receiver<Option<Arc<ResolvedKind>>>,
+    resolved: watch::Receiver<Availability>,
     heartbeat: Heartbeat,
     scope: Scope,
     machine: Machine,
@@ -143,7 +143,7 @@ impl Source {
         writer: Writer<Object>,
         settings: SourceSettings,
         upstream: Upstream,
-        resolved: watch::Receiver<Option<Arc<ResolvedKind>>>,
+        resolved: watch::Receiver<Availability>,
         heartbeat: Heartbeat,
     ) -> Self {
         let now = now();
@@ -304,7 +304,7 @@ impl Source {
             Phase::BackingOff | Phase::Forbidden => {
                 tracing::warn!(phase = phase.as_str(), reason = &*reason, "{message}");
             }
-            Phase::Live => tracing::info!(phase = phase.as_str(), "following"),
+            Phase::Live => tracing::info!(phase = phase.as_str(), "followed by a watch"),
             _ => tracing::info!(phase = phase.as_str(), reason = &*reason, "{message}"),
         }
         self.writer.set_status(phase, &reason, &message);
@@ -318,11 +318,10 @@ impl Source {
 
     fn on_resolved(&mut self) {
         let resolved = self.resolved.borrow_and_update().clone();
-        let Some(resolved) = resolved else {
-            if self.served.take().is_some() {
-                self.step(Input::Gone);
-            }
-            return;
+        let resolved = match resolved {
+            Availability::Served(kind) => kind,
+            Availability::Absent(why) => return self.on_absent(why),
+            Availability::Unknown(why) => return self.on_unknown(why),
         };
         let served = Served::new(resolved, &self.scope);
         self.kind.set_identity(served.identity.clone());
@@ -335,6 +334,20 @@ impl Source {
             (None, _) => {
                 self.step(Input::Served);
             }
+        }
+    }
+
+    fn on_absent(&mut self, why: Arc<str>) {
+        if self.served.take().is_some() {
+            self.step(Input::Gone);
+        }
+        self.step(Input::Absent { known: true, why });
+    }
+
+    /// That nobody can say is no proof that a kind is gone.
+    fn on_unknown(&mut self, why: Arc<str>) {
+        if self.served.is_none() {
+            self.step(Input::Absent { known: false, why });
         }
     }
 

@@ -180,8 +180,10 @@ async fn nothing_found_is_said_beside_the_output() {
     let (printed, _) = print(script(vec![]), "get pods").await;
     assert_eq!(printed.out, "");
     assert_eq!(printed.err, "No resources found in default namespace.\n");
-    let (printed, _) = print(script(vec![]), "get pods -A").await;
-    assert_eq!(printed.err, "No resources found\n");
+    for line in ["get pods -A", "get pods -A -o name"] {
+        let (printed, _) = print(script(vec![]), line).await;
+        assert_eq!(printed.err, "No resources found\n");
+    }
     let (printed, _) = print(script(vec![]), "get pods -A -o json").await;
     assert!(printed.out.contains("\"items\": []"), "{}", printed.out);
     assert_eq!(printed.err, "");

@@ -46,7 +46,9 @@ pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
             view(it),
             it.position.clone(),
             it.lag_changes.to_string(),
-            time::duration(&it.stalled).map_or("<none>".into(), |it| time::human(seconds(it))),
+            time::duration(&it.stalled)
+                .filter(|it| !it.is_zero())
+                .map_or("<none>".into(), |it| time::human(seconds(it))),
             it.events_sent.to_string(),
             it.bytes_sent.to_string(),
             it.resets.to_string(),

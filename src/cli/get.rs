@@ -50,6 +50,9 @@ pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
     if freshness.pruned && args.output.is_whole() {
         writeln!(out.err, "{}", note::PRUNED)?;
     }
+    if objects.is_empty() && !args.output.is_whole() {
+        return Ok(writeln!(out.err, "{}", target.nothing())?);
+    }
     match args.output {
         Format::Json | Format::Yaml => match &objects[..] {
             [object] if !target.scope.name.is_empty() => print::one(out.out, args.output, object),
@@ -60,9 +63,6 @@ pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
                 print::name(out.out, &target, object)?;
             }
             Ok(())
-        }
-        Format::Table | Format::Wide if objects.is_empty() => {
-            Ok(writeln!(out.err, "{}", target.nothing())?)
         }
         Format::Table | Format::Wide => print::Rows::new(&target, args.output, false)
             .write(out, objects.iter().map(|object| ("", object))),

@@ -1,7 +1,7 @@
 //! A local copy of what a watch covers.
 //!
 //! Resets are built beside the copy and swapped in when they are complete, so a reader never sees half of one, and
-//! one that is cut leaves no trace. Folding is idempotent, because a cut repeats what came after the last token.
+//! one that is cut leaves no trace. What a [`Watch`](super::Watch) tells stands, so nothing is ever taken back.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 

@@ -1,5 +1,8 @@
 //! A watch that lasts: it resumes after cuts, so that its consumer sees one stream.
 //!
+//! Events are told once the mark comes that they count with, which follows directly behind them; so whatever is
+//! told stands, and a cut needs nothing to be taken back.
+//!
 //! A hand-written `Stream` instead of a task and a channel: nothing is received that the consumer has not asked
 //! for, dropping it ends the call, and `next()` may be dropped at any time. It does not know the transport: a
 //! function opens the next call, so that tests own both the server and the clock.
@@ -97,6 +100,9 @@ pub struct Watch {
     /// The resets that have begun and not ended, by what they cover.
     resets: Vec<Vec<String>>,
     told: VecDeque<WatchEvent>,
+    /// Since the last token, outside a reset. They count with the next token: what a cut leaves here may never be
+    /// spoken of again, since an object created and deleted meanwhile folds away.
+    unsettled: Vec<WatchEvent>,
     state: State,
     /// Ends `Waiting`, and any other state in which nothing comes.
     timer: Pin<Box<Sleep>>,
@@ -139,6 +145,7 @@ impl Watch {
             backoff: Backoff::default(),
             resets: Vec::new(),
             told: VecDeque::new(),
+            unsettled: Vec::new(),
             state: State::Waiting,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             stuck: false,
@@ -157,6 +164,7 @@ impl Watch {
     /// Ends the call. Gives the error back if it is for good.
     fn cut(&mut self, error: Error, asked: Option<Duration>) -> Result<(), Error> {
         self.resets.clear();
+        self.unsettled.clear();
         self.stuck = matches!(error, Error::Silent(_));
         if error.is_permanent() {
             self.told.clear();
@@ -197,7 +205,12 @@ impl Watch {
     /// Takes one message in. Gives the mark that ends the stream back.
     fn take(&mut self, message: WatchObjectsResponse) -> Result<Option<Box<Mark>>, Error> {
         for event in message.events {
-            self.told.push_back(WatchEvent::try_from(event)?);
+            let event = WatchEvent::try_from(event)?;
+            if self.resets.is_empty() {
+                self.unsettled.push(event);
+            } else {
+                self.told.push_back(event);
+            }
         }
         let Some(mark) = message.mark else {
             return Ok(None);
@@ -207,6 +220,7 @@ impl Watch {
         let namespaces = mark.namespaces.clone();
         match kind {
             MarkType::Reset => {
+                self.unsettled.clear();
                 self.resets.retain(|open| *open != namespaces);
                 self.resets.push(namespaces.clone());
                 let (reason, message) = (mark.reason, mark.message);
@@ -247,6 +261,7 @@ impl Watch {
             return None;
         }
         self.request.token = token.clone();
+        self.told.extend(self.unsettled.drain(..));
         Some(token)
     }
 

@@ -400,3 +400,30 @@ async fn a_state_mark_tells_how_well_the_kind_is_known() {
     };
     assert_eq!(freshness.state(), KindState::Forbidden);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_came_after_the_last_token_is_never_told_if_the_stream_is_cut() {
+    let cut = call([
+        mark(Reset, ""),
+        events([upsert(object("default", "web-0", "u-web-0", "1"))]),
+        mark(ResetEnd, "t1"),
+        // Created, sent and cut: by the time of the resumption it is deleted, and folded away.
+        events([upsert(object("default", "ghost", "u-ghost", "2"))]),
+    ])
+    .fails(Status::unavailable("cut"));
+    let resumed = call([
+        events([upsert(object("default", "web-0", "u-web-0", "4"))]),
+        mark(Progress, "t2"),
+    ]);
+    let (mut watch, asked) = watch([cut, resumed]);
+    let mut mirror = Mirror::new();
+    until_cut(&mut watch, &mut mirror).await;
+    until_token(&mut watch, &mut mirror, "t2").await;
+    assert_eq!(asked.lock().unwrap()[1].1, "t1");
+    let names: Vec<_> = mirror
+        .objects()
+        .keys()
+        .map(|(_, name)| name.as_str())
+        .collect();
+    assert_eq!(names, ["web-0"]);
+}

@@ -142,7 +142,7 @@ impl Machine {
             rng: Rng::with_seed(seed),
             state: State::Waiting,
             since: now,
-            report: Report::not_served(),
+            report: Report::starting(),
             served: false,
             used: false,
             idle_until: None,
@@ -241,6 +241,7 @@ impl Machine {
             Input::Served => self.on_served(now),
             Input::Changed => self.on_changed(now),
             Input::Gone => self.on_gone(now),
+            Input::Absent { known, why } => self.on_absent(known, &why),
             Input::Used => self.on_used(now),
             Input::Unused => {
                 if self.used {

@@ -11,8 +11,9 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
-    time::Instant,
 };
+
+use tokio::time::Instant;
 
 use super::Error;
 

@@ -317,3 +317,30 @@ async fn a_client_certificate_is_a_user_until_it_expires() {
         "an expired certificate is refused"
     );
 }
+
+#[tokio::test]
+async fn the_strangers_clients_build_and_say_what_is_wrong() {
+    if cluster::shared().await.is_none() || !cluster::has_go() {
+        return;
+    }
+    let nobody = format!("127.0.0.1:{}", cluster::free_port());
+    let watcher = cluster::go_watcher().await.unwrap();
+    let run = |program: std::path::PathBuf, args: Vec<String>| async move {
+        let output = tokio::process::Command::new(program)
+            .args(args)
+            .output()
+            .await
+            .unwrap();
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let args = ["--server", &nobody, "--timeout", "300ms"]
+        .map(String::from)
+        .to_vec();
+    assert!(run(watcher, args).await.contains("not at the end in time"));
+    let grpcurl = cluster::grpcurl().await.unwrap();
+    let args = ["-plaintext", "-connect-timeout", "1", &nobody, "list"]
+        .map(String::from)
+        .to_vec();
+    assert!(run(grpcurl, args).await.contains("Failed to dial"));
+}

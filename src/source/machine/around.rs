@@ -47,11 +47,26 @@ impl Machine {
                 io: Io::Close,
             };
         }
-        self.report = Report::not_served();
+        self.report = Report::not_served("the API server no longer serves this kind");
         Step {
             data: Data::Discard,
             io: Io::Close,
         }
+    }
+
+    /// What it waits for. A kind that was there stays removed.
+    pub(super) fn on_absent(&mut self, known: bool, why: &str) -> Step {
+        if !self.served && !self.removed {
+            self.report = if known {
+                Report::not_served(why)
+            } else {
+                Report {
+                    message: why.to_owned().into(),
+                    ..Report::starting()
+                }
+            };
+        }
+        Step::keep()
     }
 
     pub(super) fn on_changed(&mut self, now: Instant) -> Step {

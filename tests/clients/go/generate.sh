@@ -3,4 +3,3 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 "${BUF:-buf}" generate ../../../proto --template buf.gen.yaml
-gofmt -l . | (! grep .)

@@ -1184,11 +1184,18 @@ func (x *Event) GetReceivedUnixNanos() uint64 {
 }
 
 // Where the stream stands.
+//
+// Events count with the next mark that has a token: a consumer that is cut
+// before it goes back to what it held at its last token, or holds such events
+// apart until then. (A change that was sent may be folded away when the stream
+// is resumed: an object created and deleted meanwhile is never spoken of
+// again.) A mark follows each flush, so that nothing is late for it.
 type Mark struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Type  MarkType               `protobuf:"varint,1,opt,name=type,proto3,enum=informerd.v1.MarkType" json:"type,omitempty"`
 	// Resume here. Never ahead of an event that was not sent, never inside a
-	// group of events that belong together. Absent on RESET.
+	// group of events that belong together. Absent on RESET, and on a STATE in
+	// the middle of such a group.
 	Token     []byte     `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
 	Freshness *Freshness `protobuf:"bytes,3,opt,name=freshness,proto3" json:"freshness,omitempty"`
 	// Of RESET and END, one word: INITIAL, PAST_JOURNAL, HISTORY_DIFFERS,

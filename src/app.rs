@@ -1,0 +1,381 @@
+//! Puts the daemon together and takes it down again. The only module that sees all others, and the only one that
+//! spawns what lives as long as the process.
+
+use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Instant};
+
+use tokio::{net::TcpListener, task::JoinSet};
+use tracing::{error, info, warn};
+
+use crate::{
+    admin::{self, Admin, FirstSync, Transitions, health},
+    api::{self, Api},
+    args::ServeArgs,
+    cache::{Catalog, Kind, Limits, Writer},
+    config::{self, Config, ConfigError, KindConfig, LogFormat, Named, Namespaces, Reads, Start},
+    controller::{self, Reconciler, node::NodeController},
+    discovery::{self, Registry, RegistrySettings},
+    feed::{self, Feed},
+    heartbeat::Heartbeats,
+    object::{Object, prune::PruneError},
+    shutdown::{Shutdown, Stage},
+    source::{self, Source, SourceSettings},
+    telemetry::{self, TelemetryError},
+    upstream::{self, ConnectError, Upstream, UpstreamSettings},
+};
+
+/// Why the daemon did not start, or ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Logging could not be set up.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// Metrics could not be set up.
+    #[error("metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// No kubeconfig, or one that cannot be used.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// An address could not be taken.
+    #[error("cannot listen on {address} for {port}: {source}; set `{setting}` to another address")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What for.
+        port: &'static str,
+        /// The config's key, which is the flag's name too.
+        setting: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// gRPC could not be offered.
+    #[error(transparent)]
+    Serve(#[from] api::ServeError),
+    /// A prune rule hits identity.
+    #[error("kind {kind}: {source}")]
+    Prune {
+        /// As configured.
+        kind: String,
+        /// What is wrong.
+        source: PruneError,
+    },
+    /// Signals or a listener failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// A part that must run for ever has ended.
+    #[error("{part} ended unexpectedly; see the log")]
+    Ended {
+        /// Which.
+        part: &'static str,
+    },
+}
+
+impl AppError {
+    /// 2 for a wrong configuration, 1 for the rest.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_)
+            | Self::Telemetry(TelemetryError::Filter { .. })
+            | Self::Prune { .. } => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// What all controllers read; a config that leaves that out is refused.
+pub fn reads() -> Vec<Reads> {
+    NodeController::READS.to_vec()
+}
+
+/// `informerd serve`: runs until a signal, or until a part fails.
+pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
+    let config = config::load(&args)?;
+    config.check_reads(&reads())?;
+    let format = match config.log.format {
+        LogFormat::Text => telemetry::Format::Text,
+        LogFormat::Json => telemetry::Format::Json,
+    };
+    telemetry::init(format, &config.log.filter)?;
+    let metrics = admin::metrics::install()?;
+    describe_metrics();
+    let shutdown = Shutdown::new();
+    let signals = shutdown.on_signals(config.shutdown_grace)?;
+    let grpc = listen(config.listen, "gRPC", "listen").await?;
+    let admin = listen(config.admin, "metrics and health", "admin").await?;
+    let settings = UpstreamSettings::from(&config.upstream);
+    let (upstream, reloader) = Upstream::connect(args.kube.into(), settings).await?;
+    info!(version = env!("CARGO_PKG_VERSION"), grpc = %config.listen, admin = %config.admin, "informerd starts");
+
+    let mut daemon = Daemon {
+        tasks: JoinSet::new(),
+        heartbeats: Heartbeats::default(),
+        shutdown: shutdown.clone(),
+    };
+    let registry = Registry::new(
+        upstream.clone(),
+        RegistrySettings {
+            poll_interval: config.upstream.discovery_interval,
+            ..RegistrySettings::default()
+        },
+    );
+    daemon.run("credentials", reloader.run());
+    daemon.run("discovery", registry.clone().run());
+    let (catalog, first_sync) = daemon.follow(&config, &upstream, &registry)?;
+    daemon.control(&config.controllers, &catalog);
+
+    let transitions = Transitions::new();
+    let (health, reporting) = health::service(&transitions).await;
+    let beat = daemon.heartbeats.register("health");
+    daemon.until_drained(reporting.run(first_sync.clone(), beat, shutdown.clone()));
+    let beat = daemon.heartbeats.register("transitions");
+    daemon.until_drained(transitions.watch(catalog.clone(), beat, shutdown.clone()));
+    let beat = daemon.heartbeats.register("metrics");
+    daemon.until_drained(admin::metrics::upkeep(
+        metrics.clone(),
+        beat,
+        shutdown.clone(),
+    ));
+
+    let settings = api::Settings {
+        bookmark_interval: config.bookmark_interval,
+    };
+    let api = Api::new(catalog.clone(), settings, shutdown.clone());
+    let (consumers, beat) = (
+        api.consumers().clone(),
+        daemon.heartbeats.register("consumers"),
+    );
+    daemon.run("consumers", async move {
+        consumers.watch_over(|| beat.beat()).await
+    });
+    let admin_port = Admin {
+        metrics,
+        catalog,
+        first_sync,
+        heartbeats: daemon.heartbeats.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let admin_port = tokio::spawn(admin_port.serve(admin));
+    let grpc = tokio::spawn(api.serve(grpc, health));
+    let signals = tokio::spawn(signals);
+    let checked = check_kinds(config, registry);
+    let outcome = daemon.supervise(grpc, checked).await;
+    shutdown.cut();
+    // Both end with the shutdown; a panic in them has been logged.
+    let _ = tokio::join!(admin_port, signals);
+    info!("informerd ends");
+    outcome
+}
+
+fn describe_metrics() {
+    upstream::describe_metrics();
+    discovery::describe_metrics();
+    source::describe_metrics();
+    feed::describe_metrics();
+    controller::describe_metrics();
+    controller::node::describe_metrics();
+    api::describe_metrics();
+}
+
+async fn listen(
+    address: SocketAddr,
+    port: &'static str,
+    setting: &'static str,
+) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| AppError::Listen {
+            address,
+            port,
+            setting,
+            source,
+        })
+}
+
+/// Once the API server has said what it serves: refuses two names of one kind, and kinds that cannot be watched.
+async fn check_kinds(config: Config, registry: Registry) -> Result<(), ConfigError> {
+    let catalog = registry.catalog().await;
+    config.check_kinds(|name| catalog.identify(name))
+}
+
+/// The parts that live as long as the process.
+struct Daemon {
+    /// Each ends with what it is called if it ends at all; parts that end by themselves when draining give none.
+    tasks: JoinSet<Option<&'static str>>,
+    heartbeats: Heartbeats,
+    shutdown: Shutdown,
+}
+
+impl Daemon {
+    /// A part that must never end.
+    fn run(&mut self, part: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async move {
+            task.await;
+            Some(part)
+        });
+    }
+
+    /// A part that ends when draining begins.
+    fn until_drained(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async move {
+            task.await;
+            None
+        });
+    }
+
+    /// Makes the kinds, and a source for each of their shards. Also what readiness waits for.
+    fn follow(
+        &mut self,
+        config: &Config,
+        upstream: &Upstream,
+        registry: &Registry,
+    ) -> Result<(Catalog, Arc<FirstSync>), AppError> {
+        let mut kinds = Vec::new();
+        let mut eager = Vec::new();
+        for kind_config in &config.kinds {
+            let writers = writers(kind_config);
+            let shards = writers
+                .iter()
+                .map(|writer| writer.shard().clone())
+                .collect();
+            let kind = Arc::new(Kind::new(
+                &kind_config.resource,
+                kind_config.is_pruned(),
+                kind_config.metadata_only,
+                kind_config.content_hash(),
+                shards,
+            ));
+            if kind_config.start == Start::Eager {
+                eager.push(kind.clone());
+            }
+            for writer in writers {
+                self.source(config, kind_config, &kind, writer, upstream, registry)?;
+            }
+            kinds.push(kind);
+        }
+        Ok((Catalog::new(kinds), Arc::new(FirstSync::new(eager))))
+    }
+
+    fn source(
+        &mut self,
+        config: &Config,
+        kind_config: &KindConfig,
+        kind: &Arc<Kind>,
+        writer: Writer<Object>,
+        upstream: &Upstream,
+        registry: &Registry,
+    ) -> Result<(), AppError> {
+        let namespace = writer.shard().namespace();
+        let name = match namespace {
+            "" => format!("source/{}", kind.name),
+            namespace => format!("source/{}/{namespace}", kind.name),
+        };
+        let settings = SourceSettings::new(kind_config, &config.upstream, fastrand::u64(..));
+        let settings = settings.map_err(|source| AppError::Prune {
+            kind: kind.name.clone(),
+            source,
+        })?;
+        let resolved = registry.subscribe(&kind_config.resource);
+        let beat = self.heartbeats.register(name);
+        let source = Source::new(
+            kind.clone(),
+            writer,
+            settings,
+            upstream.clone(),
+            resolved,
+            beat,
+        );
+        // Sources go on while streams drain, so that those end with the latest token.
+        self.until_drained(source.run(self.shutdown.over_owned()));
+        Ok(())
+    }
+
+    /// Runs the configured controllers, each on the feed of its kind. The config was checked for what they read.
+    fn control(&mut self, controllers: &[Named], catalog: &Catalog) {
+        for named in controllers {
+            if named.name != NodeController::NAME {
+                continue;
+            }
+            let Some(nodes) = catalog.find("nodes").or_else(|| {
+                let names = NodeController::READS.iter().flat_map(|reads| reads.aliases);
+                names.copied().find_map(|name| catalog.find(name))
+            }) else {
+                continue;
+            };
+            let (feed, runner) = Feed::new(nodes.clone());
+            let beat = self.heartbeats.register("feed/nodes");
+            self.until_drained(runner.run(beat, self.shutdown.clone()));
+            let (beat, shutdown) = (
+                self.heartbeats.register("controller/node"),
+                self.shutdown.clone(),
+            );
+            self.until_drained(async move {
+                let settings = controller::Settings::default();
+                controller::run(NodeController::new(), &feed, settings, beat, shutdown).await;
+            });
+        }
+    }
+
+    /// Until the process is to end: drained, or because something failed.
+    async fn supervise(
+        &mut self,
+        grpc: tokio::task::JoinHandle<Result<(), api::ServeError>>,
+        checked: impl Future<Output = Result<(), ConfigError>>,
+    ) -> Result<(), AppError> {
+        let mut grpc = std::pin::pin!(grpc);
+        let mut checked = std::pin::pin!(checked);
+        let mut is_checked = false;
+        loop {
+            tokio::select! {
+                served = &mut grpc => {
+                    // Every stream has been told, and is closed; or serving failed.
+                    return match served {
+                        Ok(Ok(())) if self.shutdown.stage() != Stage::Running => Ok(()),
+                        Ok(Ok(())) | Err(_) => Err(AppError::Ended { part: "gRPC" }),
+                        Ok(Err(error)) => Err(error.into()),
+                    };
+                }
+                () = self.shutdown.over() => {
+                    warn!("some streams did not end in time and are cut");
+                    return Ok(());
+                }
+                result = &mut checked, if !is_checked => {
+                    is_checked = true;
+                    result?;
+                }
+                Some(ended) = self.tasks.join_next() => {
+                    let part = match ended {
+                        Ok(None) if self.shutdown.stage() != Stage::Running => continue,
+                        Ok(part) => part.unwrap_or("a part of the daemon"),
+                        Err(panic) => {
+                            error!(%panic, "a part of the daemon failed");
+                            "a part of the daemon"
+                        }
+                    };
+                    return Err(AppError::Ended { part });
+                }
+            }
+        }
+    }
+}
+
+/// One for the whole kind, or one for each namespace that the config includes, in the order of keys.
+fn writers(kind: &KindConfig) -> Vec<Writer<Object>> {
+    let limits = Limits {
+        journal_bytes: usize::try_from(kind.journal.bytes).unwrap_or(usize::MAX),
+        journal_age: kind.journal.age,
+        tombstones: usize::try_from(kind.tombstones.count).unwrap_or(usize::MAX),
+        tombstone_age: kind.tombstones.age,
+    };
+    let mut namespaces = match &kind.namespaces {
+        Namespaces::Include(namespaces) => namespaces.clone(),
+        Namespaces::All | Namespaces::Exclude(_) => vec![String::new()],
+    };
+    namespaces.sort_by_cached_key(|namespace| crate::object::Key::new(namespace, ""));
+    let now = Instant::now();
+    namespaces
+        .iter()
+        .map(|namespace| Writer::new(namespace, limits, now))
+        .collect()
+}

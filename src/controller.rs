@@ -1,0 +1,307 @@
+//! The common frame of the controllers inside the process: kube's Controller on a feed.
+//!
+//! A controller says what it reads and how it reconciles one object; this adds the rest: debounce, bounded
+//! concurrency, a time limit, backoff by key that begins anew after a success, errors told apart, deletions
+//! acknowledged, graceful shutdown, metrics under controller-runtime's names.
+//!
+//! Watches of its own were refused: kube's `Controller::new` opens one for each controller, and never reconciles
+//! what was deleted.
+
+use std::{
+    any::Any, error::Error, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration,
+};
+
+use futures::{FutureExt, StreamExt};
+use kube::runtime::controller::{self as kube_controller, Config, Controller};
+use metrics::{counter, gauge, histogram};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, error, warn};
+
+use crate::{
+    config::Reads,
+    feed::{Acknowledger, Feed, Handle},
+    heartbeat::Heartbeat,
+    object::Key,
+    shutdown::Shutdown,
+};
+
+mod backoff;
+pub mod node;
+mod workqueue;
+
+pub use kube::runtime::controller::Action;
+
+use backoff::Backoff;
+use workqueue::Workqueue;
+
+/// One controller: brings about what one object asks for.
+pub trait Reconciler: Send + Sync + 'static {
+    /// In metrics and logs.
+    const NAME: &'static str;
+    /// Everything that it reads, its own kind first.
+    const READS: &'static [Reads];
+
+    /// Deals with one object as it is now, or with its deletion where the handle is a tombstone. Called again
+    /// for the same state after an error or a restart, so it must not matter how often; never called twice at
+    /// once for one key. An object that was deleted and created again may be seen with its new uid only.
+    fn reconcile(
+        &self,
+        handle: Arc<Handle>,
+    ) -> impl Future<Output = Result<Action, ReconcileError>> + Send;
+}
+
+/// Why a reconcile failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// It may go better later: tried again, after longer and longer pauses.
+    #[error("{0}")]
+    Transient(#[source] Box<dyn Error + Send + Sync>),
+    /// It will go no better before the object changes: not tried again until then.
+    #[error("{0}")]
+    Permanent(#[source] Box<dyn Error + Send + Sync>),
+    /// It took too long. Tried again.
+    #[error("not done within {0:?}")]
+    TimedOut(Duration),
+    /// A bug. Tried again.
+    #[error("panicked: {0}")]
+    Panicked(String),
+}
+
+impl ReconcileError {
+    /// See [`ReconcileError::Transient`].
+    pub fn transient(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Transient(error.into())
+    }
+
+    /// See [`ReconcileError::Permanent`].
+    pub fn permanent(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Permanent(error.into())
+    }
+
+    fn is_permanent(&self) -> bool {
+        matches!(self, Self::Permanent(_))
+    }
+}
+
+/// How a controller works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// An object is reconciled once it has not changed for so long. One that changes more often than that is
+    /// never reconciled: keep it far below the rate of changes.
+    pub debounce: Duration,
+    /// How many objects are reconciled at once.
+    pub concurrency: u16,
+    /// How long one reconcile may take.
+    pub timeout: Duration,
+    /// The first pause after a failure; each further one is twice as long.
+    pub backoff: Duration,
+    /// The longest pause after failures.
+    pub backoff_max: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            debounce: Duration::from_millis(50),
+            concurrency: 4,
+            timeout: Duration::from_secs(60),
+            backoff: Duration::from_millis(500),
+            backoff_max: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Says what this module's metrics mean.
+pub fn describe_metrics() {
+    metrics::describe_counter!(
+        "controller_runtime_reconcile_total",
+        "Reconciles, by controller and result."
+    );
+    metrics::describe_counter!(
+        "controller_runtime_reconcile_errors_total",
+        "Reconciles that failed."
+    );
+    metrics::describe_counter!(
+        "controller_runtime_terminal_reconcile_errors_total",
+        "Reconciles that failed for good: not tried again before the object changes."
+    );
+    metrics::describe_counter!(
+        "controller_runtime_reconcile_panics_total",
+        "Reconciles that panicked."
+    );
+    metrics::describe_histogram!(
+        "controller_runtime_reconcile_time_seconds",
+        "Time that a reconcile took."
+    );
+    metrics::describe_gauge!(
+        "controller_runtime_max_concurrent_reconciles",
+        "How many may run at once."
+    );
+    metrics::describe_gauge!(
+        "controller_runtime_active_workers",
+        "Reconciles that are running."
+    );
+    workqueue::describe_metrics();
+}
+
+/// What one run of a controller shares among its reconciles.
+struct Context<R> {
+    reconciler: R,
+    acknowledger: Acknowledger,
+    backoff: Backoff,
+    workqueue: Workqueue,
+    timeout: Duration,
+}
+
+/// Runs a controller on the feed of its kind until draining begins, and then until the reconciles that are
+/// running have ended or the grace period has.
+pub async fn run<R: Reconciler>(
+    reconciler: R,
+    feed: &Feed,
+    settings: Settings,
+    heartbeat: Heartbeat,
+    shutdown: Shutdown,
+) {
+    let (subscriber, acknowledger) = feed.subscribe_primary(R::NAME);
+    let context = Arc::new(Context {
+        reconciler,
+        acknowledger,
+        backoff: Backoff::new(settings.backoff, settings.backoff_max),
+        workqueue: Workqueue::new(R::NAME),
+        timeout: settings.timeout,
+    });
+    gauge!("controller_runtime_max_concurrent_reconciles", "controller" => R::NAME)
+        .set(f64::from(settings.concurrency));
+    let triggers = {
+        let context = context.clone();
+        subscriber.inspect(move |handle| context.workqueue.add(handle.key()))
+    };
+    let config = Config::default()
+        .debounce(settings.debounce)
+        .concurrency(settings.concurrency);
+    let results = Controller::for_shared_stream_with(triggers, feed.store(), feed.kind().clone())
+        .with_config(config)
+        .graceful_shutdown_on(shutdown.draining_owned())
+        .run(
+            |handle, context: Arc<Context<R>>| async move { context.reconcile(handle).await },
+            |handle, error, context| context.on_error(&handle, error),
+            context.clone(),
+        );
+    let mut results = std::pin::pin!(results);
+    let mut beat = Heartbeat::timer();
+    loop {
+        tokio::select! {
+            result = results.next() => match result {
+                Some(result) => context.settle(result),
+                None => return,
+            },
+            _ = beat.tick() => {}
+            () = shutdown.over() => return,
+        }
+        heartbeat.beat();
+    }
+}
+
+impl<R: Reconciler> Context<R> {
+    async fn reconcile(&self, handle: Arc<Handle>) -> Result<Action, ReconcileError> {
+        self.workqueue.start(handle.key());
+        let began = Instant::now();
+        gauge!("controller_runtime_active_workers", "controller" => R::NAME).increment(1);
+        // The async block, so that a panic before the first await is caught too.
+        let reconcile = async { self.reconciler.reconcile(handle.clone()).await };
+        let outcome = match timeout(self.timeout, AssertUnwindSafe(reconcile).catch_unwind()).await
+        {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panic)) => Err(ReconcileError::Panicked(words(&*panic).to_owned())),
+            Err(_) => Err(ReconcileError::TimedOut(self.timeout)),
+        };
+        gauge!("controller_runtime_active_workers", "controller" => R::NAME).decrement(1);
+        self.workqueue.done(began.elapsed());
+        count::<R>(&outcome, began.elapsed());
+        // What cannot be dealt with, ever, must not be kept for ever either.
+        let dealt_with = outcome
+            .as_ref()
+            .err()
+            .is_none_or(ReconcileError::is_permanent);
+        if dealt_with {
+            self.backoff.forget(handle.key());
+            if handle.is_tombstone() {
+                self.acknowledger.acknowledge(&handle);
+                return outcome.map(|_| Action::await_change());
+            }
+        }
+        outcome
+    }
+
+    fn on_error(&self, handle: &Handle, failure: &ReconcileError) -> Action {
+        let (controller, object) = (R::NAME, handle.key());
+        if failure.is_permanent() {
+            error!(controller, %object, error = %failure, "reconcile failed; not tried again before the object changes");
+            return Action::await_change();
+        }
+        let pause = self.backoff.fail(object);
+        self.workqueue.retry();
+        warn!(controller, %object, error = %failure, retry_in = ?pause, "reconcile failed");
+        Action::requeue(pause)
+    }
+
+    fn settle<T, Q: Error>(&self, result: Result<T, kube_controller::Error<ReconcileError, Q>>) {
+        match result {
+            // Both have been told where they happened.
+            Ok(_) | Err(kube_controller::Error::ReconcilerFailed(..)) => {}
+            // A trigger that was still waiting when the deletion was acknowledged: nothing is left to do.
+            Err(kube_controller::Error::ObjectNotFound(object)) => {
+                let key = Key::new(
+                    object.namespace.as_deref().unwrap_or_default(),
+                    &object.name,
+                );
+                debug!(controller = R::NAME, object = %key, "deleted and dealt with");
+                self.workqueue.start(&key);
+                self.backoff.forget(&key);
+            }
+            Err(kube_controller::Error::QueueError(failure)) => {
+                error!(controller = R::NAME, error = %failure, "the queue failed");
+            }
+            Err(kube_controller::Error::RunnerError(failure)) => {
+                error!(controller = R::NAME, error = %failure, "the feed ended before it was ready");
+            }
+        }
+    }
+}
+
+fn count<R: Reconciler>(outcome: &Result<Action, ReconcileError>, took: Duration) {
+    let result = match outcome {
+        Ok(action) if *action == Action::await_change() => "success",
+        Ok(_) => "requeue_after",
+        Err(_) => "error",
+    };
+    counter!("controller_runtime_reconcile_total", "controller" => R::NAME, "result" => result)
+        .increment(1);
+    histogram!("controller_runtime_reconcile_time_seconds", "controller" => R::NAME)
+        .record(took.as_secs_f64());
+    let Err(failure) = outcome else { return };
+    counter!("controller_runtime_reconcile_errors_total", "controller" => R::NAME).increment(1);
+    match failure {
+        ReconcileError::Permanent(_) => {
+            counter!("controller_runtime_terminal_reconcile_errors_total", "controller" => R::NAME)
+                .increment(1);
+        }
+        ReconcileError::Panicked(_) => {
+            counter!("controller_runtime_reconcile_panics_total", "controller" => R::NAME)
+                .increment(1);
+        }
+        ReconcileError::Transient(_) | ReconcileError::TimedOut(_) => {}
+    }
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests;
