@@ -320,8 +320,8 @@ impl Source {
         let resolved = self.resolved.borrow_and_update().clone();
         let resolved = match resolved {
             Availability::Served(kind) => kind,
-            Availability::Absent(why) => return self.on_absent(true, why),
-            Availability::Unknown(why) => return self.on_absent(false, why),
+            Availability::Absent(why) => return self.on_absent(why),
+            Availability::Unknown(why) => return self.on_unknown(why),
         };
         let served = Served::new(resolved, &self.scope);
         self.kind.set_identity(served.identity.clone());
@@ -337,11 +337,18 @@ impl Source {
         }
     }
 
-    fn on_absent(&mut self, known: bool, why: Arc<str>) {
+    fn on_absent(&mut self, why: Arc<str>) {
         if self.served.take().is_some() {
             self.step(Input::Gone);
         }
-        self.step(Input::Absent { known, why });
+        self.step(Input::Absent { known: true, why });
+    }
+
+    /// That nobody can say is no proof that a kind is gone.
+    fn on_unknown(&mut self, why: Arc<str>) {
+        if self.served.is_none() {
+            self.step(Input::Absent { known: false, why });
+        }
     }
 
     fn on_users(&mut self) {
