@@ -5,10 +5,6 @@
 //! Ends with an error where the limit is missed. Needs Go, as the integration tests do.
 
 #[path = "../tests/cluster/mod.rs"]
-#[allow(
-    dead_code,
-    reason = "the harness is made for the tests; this uses a part of it"
-)]
 mod cluster;
 
 use std::{
