@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use informerd::proto::{DeleteCause, GetObjectRequest, KindState, MarkType};
+use informerd::proto::{DeleteCause, Event, GetObjectRequest, KindState, MarkType};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
@@ -93,6 +93,13 @@ async fn a_history_that_is_gone_costs_one_list_and_consumers_see_a_difference() 
     };
     let direct = proxied.direct().await;
     let churn = proxied.churn(80).await;
+    // One that is there before, and not after.
+    let victim = ["victim", "-n", "churn"];
+    let image = ["--image=registry.invalid/main:1"];
+    let cluster = &proxied.cluster;
+    cluster
+        .kubectl_ok(&[&["run"], &victim[..], &image[..]].concat())
+        .await;
     let daemon = Daemon::start("kinds: [pods]", &proxied.kubeconfig).await;
     let client = connect(&daemon);
     let recorders = two(&daemon);
@@ -110,6 +117,10 @@ async fn a_history_that_is_gone_costs_one_list_and_consumers_see_a_difference() 
         direct.seen().len() >= before + 100
     })
     .await;
+    let delete = ["delete", "pod", "--force"];
+    cluster
+        .kubectl_ok(&[&delete[..], &victim[..]].concat())
+        .await;
     let missed = settle(churn, &direct).await;
     proxied.cluster.compact().await.unwrap();
     proxied.cluster.restart_apiserver().await.unwrap();
@@ -137,10 +148,12 @@ async fn a_history_that_is_gone_costs_one_list_and_consumers_see_a_difference() 
     }
     assert_sound(&recordings, &seen);
     assert_eq!(relists(&client, "pods", "expired").await, 1);
-    let vanished = recordings[0]
-        .events()
-        .filter(|event| event.cause() == DeleteCause::Vanished);
-    assert!(vanished.count() > 0, "something was deleted meanwhile");
+    let vanished = |event: &&Event| event.cause() == DeleteCause::Vanished;
+    let mut vanished = recordings[0].events().filter(vanished);
+    assert!(
+        vanished.any(|event| event.name == "victim"),
+        "its end is told"
+    );
     assert_eq!(recordings[0].closes().count(), 0, "no stream was broken");
     let states: Vec<_> = recordings[0].marks(MarkType::State).collect();
     let told = |state| {

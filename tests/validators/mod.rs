@@ -24,9 +24,7 @@ mod recording;
 mod tests;
 
 pub use recorder::{Recorder, watch_request};
-pub use recording::{
-    Entry, Held, Objects, Positions, Recording, Span, What, digest_of, key, positions,
-};
+pub use recording::{Entry, Held, Objects, Positions, Recording, What, digest_of, key};
 use recording::{is_retirement, position_of, shard_of};
 
 /// Which events a consumer is interested in, by what a direct watch tells of them.

@@ -51,7 +51,6 @@ pub struct Recorder {
 struct Shared {
     recording: Mutex<Recording>,
     changed: Notify,
-    cut: Notify,
 }
 
 impl Recorder {
@@ -64,7 +63,6 @@ impl Recorder {
         let shared = Arc::new(Shared {
             recording: Mutex::new(recording),
             changed: Notify::new(),
-            cut: Notify::new(),
         });
         let rng = cuts.map(fastrand::Rng::with_seed);
         let task = tokio::spawn(run(server, rng, Arc::clone(&shared)));
@@ -74,11 +72,6 @@ impl Recorder {
     /// What was recorded so far.
     pub fn recording(&self) -> Recording {
         self.shared.lock().clone()
-    }
-
-    /// Cuts the call that is open; the next one resumes.
-    pub fn cut(&self) {
-        self.shared.cut.notify_one();
     }
 
     /// Waits until the recording fits. Panics where that takes longer than `within`.
@@ -183,10 +176,7 @@ async fn call(
     let mut client = CacheServiceClient::new(channel).max_decoding_message_size(64 << 20);
     let mut messages = client.watch_objects(request.clone()).await?.into_inner();
     loop {
-        let message = tokio::select! {
-            message = messages.message() => message?,
-            () = shared.cut.notified() => return Ok(()),
-        };
+        let message = messages.message().await?;
         let message =
             message.ok_or_else(|| Status::unknown("the stream ended without a status"))?;
         let WatchObjectsResponse { events, mark } = message;
