@@ -125,9 +125,12 @@ fn duration(
 ) -> Result<Option<Duration>, Error> {
     value
         .map(|value| {
-            value
-                .try_into()
-                .map_err(|_| Error::invalid(field, "a negative duration"))
+            // Looked at here, since the conversion overflows at the least of them.
+            if value.seconds < 0 || value.nanos < 0 {
+                return Err(Error::invalid(field, "a negative duration"));
+            }
+            let beyond = |_| Error::invalid(field, "a duration beyond all measure");
+            value.try_into().map_err(beyond)
         })
         .transpose()
 }
@@ -176,7 +179,7 @@ mod tests {
             refused(batch),
             "max_batch_bytes: 10 is not between 1024 and 4194304"
         );
-        for (seconds, nanos) in [(0, 5), (301, 0), (-1, 0)] {
+        for (seconds, nanos) in [(0, 5), (301, 0), (-1, 0), (2, -1), (i64::MIN, i32::MIN)] {
             let bookmarks = WatchObjectsRequest {
                 bookmark_interval: Some(prost_types::Duration { seconds, nanos }),
                 ..Default::default()

@@ -462,6 +462,134 @@ async fn idle_streams_get_bookmarks_that_move_their_token() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_to_hear_for_minutes_is_not_falling_behind() {
+    let limits = Limits {
+        journal_bytes: 4 << 10,
+        tombstones: 0,
+        ..Limits::default()
+    };
+    let mut fixture = Fixture::sharded(&[""], limits);
+    let pods = vec![fixture.pod("quiet", "a", 1, "web")];
+    fixture.list(0, pods, 100);
+    let request = WatchObjectsRequest {
+        bookmark_interval: Some(prost_types::Duration {
+            seconds: 300,
+            nanos: 0,
+        }),
+        scope: Some(Scope {
+            namespaces: vec!["quiet".into()],
+            label_selector: "app=web".into(),
+            ..self::pods()
+        }),
+        ..Default::default()
+    };
+    let mut watch = fixture.watch(request).await;
+    watch.initial().await;
+    let consumers = fixture.api.consumers().clone();
+    let elsewhere = async {
+        let mut revision = 100;
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            consumers.expire(now());
+            revision += 1;
+            fixture.upsert("busy", revision, "web");
+        }
+    };
+    let (events, mark) = tokio::select! {
+        next = watch.next() => next,
+        () = elsewhere => unreachable!(),
+    };
+    assert!(events.is_empty());
+    assert_eq!(mark.r#type(), MarkType::Bookmark, "{mark:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_come_back_again_and_again_cost_the_journal_nothing() {
+    let mut fixture = Fixture::with_pods(1);
+    let mut watch = fixture.watch(all_pods()).await;
+    watch.initial().await;
+    let token = watch.token.clone();
+    drop(watch);
+    fixture.upsert("web-000", 101, "web");
+    let journal = || fixture.kind.shards()[0].state().unwrap().journal.bytes();
+    let mut bytes = Vec::new();
+    for _ in 0..3 {
+        let request = WatchObjectsRequest {
+            token: token.clone().into(),
+            ..all_pods()
+        };
+        let (events, _) = fixture.watch(request).await.next().await;
+        assert_eq!(events.len(), 1);
+        bytes.push(journal());
+    }
+    assert!(bytes.iter().all(|one| *one == bytes[0]), "{bytes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_number_of_masks_pushes_out_of_the_journal_what_others_resume_from() {
+    let limits = Limits {
+        journal_bytes: 64 << 10,
+        ..Limits::default()
+    };
+    let mut fixture = Fixture::sharded(&[""], limits);
+    let pods = vec![fixture.pod("default", "web-000", 1, "web")];
+    fixture.list(0, pods, 100);
+    let mask = |n: usize| WatchObjectsRequest {
+        fields: vec![".spec".into(), format!(".status.f{n}")],
+        ..all_pods()
+    };
+    let mut watches = Vec::new();
+    for n in 0..60 {
+        let mut watch = fixture.watch(mask(n)).await;
+        watch.initial().await;
+        watches.push(watch);
+    }
+    for revision in 101..121 {
+        fixture.upsert("web-000", revision, "web");
+        for watch in &mut watches {
+            let (events, _) = watch.next().await;
+            assert_eq!(events.len(), 1);
+        }
+        let journal = &fixture.kind.shards()[0].state().unwrap().journal;
+        assert_eq!(journal.len() as u64, revision - 100);
+        assert!(journal.bytes() <= limits.journal_bytes);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_never_begins_before_the_version_asked_for() {
+    let mut fixture = Fixture::new();
+    let identity = Identity::clone(&*fixture.kind.identity().unwrap());
+    // Not found by discovery yet.
+    fixture.kind = Arc::new(Kind::new(
+        "pods",
+        true,
+        false,
+        7,
+        fixture.kind.shards().to_vec(),
+    ));
+    fixture.api = Api::new(
+        Catalog::new(vec![fixture.kind.clone()]),
+        Settings::default(),
+        fixture.shutdown.clone(),
+    );
+    let request = |version: &str| WatchObjectsRequest {
+        min_resource_version: version.into(),
+        ..all_pods()
+    };
+    let status = fixture.try_watch(request("101")).await.err().unwrap();
+    assert_eq!(reason(&status), "KIND_NOT_SYNCED");
+    let mut client = fixture.client();
+    let (answer, ()) = tokio::join!(client.watch_objects(request("101")), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        fixture.kind.set_identity(identity);
+        let pods = vec![fixture.pod("default", "a", 5, "web")];
+        fixture.list(0, pods, 100);
+    });
+    assert_eq!(reason(&answer.unwrap_err()), "VERSION_NOT_REACHED");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watch_of_an_incomplete_kind_says_so_and_starts_when_it_is_complete() {
     let mut fixture = Fixture::new();
     fixture.writers[0].set_status(Phase::Syncing, "Listing", "page 1");

@@ -3,7 +3,7 @@
 //! A [`Watch`] is pulled by the connection: whenever there is room for more it is asked for its next bytes, and
 //! takes them from its cursors. So nothing queues up for a consumer that does not read, and nobody waits for it.
 
-use std::{collections::VecDeque, mem, sync::Arc};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, stream};
@@ -34,6 +34,9 @@ use crate::{
 
 /// Up to this size events are sent in one frame with the mark behind them, at the price of a copy.
 const COALESCE: usize = 4 << 10;
+/// How often a stream looks where its shards are, however seldom it wants to hear of it. Far below the time
+/// after which what a consumer holds is taken away.
+const ADVANCE: Duration = Duration::from_secs(10);
 
 /// Answers a WatchObjects call.
 pub async fn respond(api: Api, request: http::Request<Body>) -> http::Response<Body> {
@@ -89,6 +92,10 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         ask,
         request,
     };
+    if !watch.request.min_resource_version.is_empty() {
+        // Which shard's version that is can only be told once the kind is known.
+        wait::identity(&watch.kind, wait::capped(wait::SYNC, deadline)).await?;
+    }
     // What is wrong with the request is said at once, where that can be known.
     if watch.begin()?
         && let Some(stream) = &watch.stream
@@ -217,7 +224,8 @@ impl Watch {
             .stream
             .as_ref()
             .and_then(|open| open.merge.look_again());
-        let until = again.map_or(self.bookmark_at, |again| again.min(self.bookmark_at));
+        let until = self.bookmark_at.min(Instant::now() + ADVANCE);
+        let until = again.map_or(until, |again| again.min(until));
         tokio::select! {
             () = self.notify.notified() => {}
             () = tokio::time::sleep_until(until) => {}

@@ -780,6 +780,25 @@ async fn case_8_duplicates_and_events_from_the_past_change_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn versions_that_go_back_twice_though_the_history_does_not_have_no_order() {
+    let (mut world, mut stream) = World::live(paged(), &[pod("a", 1)], 10).await;
+    for version in [2, 3] {
+        assert!(!world.kind.is_unordered());
+        stream.put(event("MODIFIED", &pod("a", version)));
+        world.probed(10).await;
+        world
+            .asked_for("limit=500")
+            .await
+            .ok(list(&[pod("a", version)], 10, ""));
+        stream = world.asked_for("watch=1").await.stream();
+        sleep(120).await;
+    }
+    assert!(world.kind.is_unordered());
+    stream.send(event("MODIFIED", &pod("a", 4))).await;
+    assert_eq!(world.held(), ["a@4"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn case_5_and_9_a_relist_is_told_as_a_difference_with_a_new_uid_as_replaced() {
     let (mut world, stream) =
         World::live(paged(), &[pod("a", 1), pod("b", 2), pod("c", 3)], 10).await;
