@@ -12,7 +12,7 @@ use crate::{
     args::ServeArgs,
     cache::{Catalog, Kind, Limits, Writer},
     config::{self, Config, ConfigError, KindConfig, LogFormat, Named, Namespaces, Reads, Start},
-    controller::{self, Reconciler, node::NodeController},
+    controller::{self, Reconciler, Triggers, node::NodeController},
     discovery::{self, Registry, RegistrySettings},
     feed::{self, Feed},
     heartbeat::Heartbeats,
@@ -312,7 +312,8 @@ impl Daemon {
             );
             self.until_drained(async move {
                 let settings = controller::Settings::default();
-                controller::run(NodeController::new(), &feed, settings, beat, shutdown).await;
+                let triggers = Triggers::of(NodeController::NAME, feed);
+                controller::run(NodeController::new(), triggers, settings, beat, shutdown).await;
             });
         }
     }

@@ -348,6 +348,7 @@ impl Reconciler for NodeController {
         controller: Self::NAME,
         resource: "nodes",
         aliases: &["node", "no"],
+        optional: false,
         paths: &[".spec.unschedulable", ".spec.taints", ".status.conditions"],
     }];
 

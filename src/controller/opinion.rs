@@ -1,13 +1,13 @@
 //! What the deciding functions of controllers share: facts that every kind has, and the opinion that they come to.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::{
     object::Object,
-    readiness::{Answer, Basis, State},
+    readiness::{Answer, Basis, Finding, Parts, State},
 };
 
 /// What is to be thought of an object, without the evidence.
@@ -239,6 +239,21 @@ impl Facts {
                 "its controller has not acted on it yet",
             )),
         }
+    }
+}
+
+/// A finding about an object, without conditions and parts.
+pub fn finding(resource: Arc<str>, object: &Object, answer: Answer) -> Finding {
+    Finding {
+        resource,
+        uid: object.uid.clone(),
+        resource_version: object.resource_version.clone(),
+        generation: object.generation,
+        observed_generation: None,
+        labels: object.labels.clone(),
+        answer,
+        conditions: Vec::new(),
+        parts: Parts::default(),
     }
 }
 

@@ -9,12 +9,15 @@ use crate::{
     readiness::{Parts, State},
 };
 
+mod apply;
 mod custom;
 mod plain;
 mod pod;
 mod replicas;
 #[cfg(test)]
 mod tests;
+
+pub use apply::{PodsAndSets, Workload};
 
 pub use super::opinion::{Condition, Evidence, Facts, Opinion};
 
@@ -42,7 +45,9 @@ pub fn decide(resource: &str, object: &Object, parts: &Parts) -> Decision {
             let decided = match resource {
                 "pods" => pod::decide(&facts, object),
                 "deployments.apps" => replicas::deployment(&facts, object),
-                "replicasets.apps" => replicas::replica_set(&facts, object),
+                "replicasets.apps" | "replicationcontrollers" => {
+                    replicas::replica_set(&facts, object)
+                }
                 "statefulsets.apps" => replicas::stateful_set(&facts, object),
                 "daemonsets.apps" => replicas::daemon_set(&facts, object),
                 "jobs.batch" => plain::job(&facts, object),
@@ -53,6 +58,7 @@ pub fn decide(resource: &str, object: &Object, parts: &Parts) -> Decision {
                     decided
                 }
                 "horizontalpodautoscalers.autoscaling" => plain::autoscaler(&facts),
+                "persistentvolumes" => plain::volume(object),
                 "namespaces" => plain::namespace(&facts, object),
                 "customresourcedefinitions.apiextensions.k8s.io" => plain::definition(&facts),
                 "apiservices.apiregistration.k8s.io" => plain::api_service(&facts),
@@ -77,10 +83,53 @@ pub fn decide(resource: &str, object: &Object, parts: &Parts) -> Decision {
     }
 }
 
-/// Kinds that nobody acts on, and those that are done once they are there.
+/// Built-in kinds that are as good as they get once they are there.
 fn is_plain_data(resource: &str) -> bool {
-    const PLAIN: [&str; 4] = ["configmaps", "secrets", "cronjobs.batch", "serviceaccounts"];
+    const PLAIN: [&str; 14] = [
+        "clusterrolebindings.rbac.authorization.k8s.io",
+        "clusterroles.rbac.authorization.k8s.io",
+        "configmaps",
+        "cronjobs.batch",
+        "ingressclasses.networking.k8s.io",
+        "limitranges",
+        "networkpolicies.networking.k8s.io",
+        "priorityclasses.scheduling.k8s.io",
+        "resourcequotas",
+        "rolebindings.rbac.authorization.k8s.io",
+        "roles.rbac.authorization.k8s.io",
+        "secrets",
+        "serviceaccounts",
+        "storageclasses.storage.k8s.io",
+    ];
     PLAIN.contains(&resource)
+}
+
+/// Whether the controller leaves a kind alone, by a name that a config may have for it: kinds that others judge, and
+/// those that come and go without being of use to anybody by themselves.
+pub fn leaves_out(name: &str) -> bool {
+    const LEFT_OUT: [&str; 20] = [
+        "controllerrevisions",
+        "controllerrevisions.apps",
+        "endpoints",
+        "endpointslice",
+        "endpointslices",
+        "endpointslices.discovery.k8s.io",
+        "ep",
+        "ev",
+        "event",
+        "events",
+        "events.events.k8s.io",
+        "lease",
+        "leases",
+        "leases.coordination.k8s.io",
+        "no",
+        "node",
+        "nodes",
+        "service",
+        "services",
+        "svc",
+    ];
+    LEFT_OUT.contains(&name.to_ascii_lowercase().as_str())
 }
 
 /// The object's own conditions. One that is about an earlier generation says nothing of this one.

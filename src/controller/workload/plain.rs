@@ -1,5 +1,5 @@
 //! Kinds that say it in one field, or in a condition of their own: Job, PersistentVolumeClaim,
-//! PodDisruptionBudget, HorizontalPodAutoscaler, Namespace, CustomResourceDefinition, APIService.
+//! PersistentVolume, PodDisruptionBudget, HorizontalPodAutoscaler, Namespace, CustomResourceDefinition, APIService.
 
 use serde::Deserialize;
 
@@ -113,6 +113,14 @@ pub(super) fn volume_claim(facts: &Facts, object: &Object) -> Result<Opinion, Op
             "UnknownPhase",
             format!("its phase {other:?} is not known here"),
         )),
+    }
+}
+
+pub(super) fn volume(object: &Object) -> Result<Opinion, Opinion> {
+    match phase(object)?.as_str() {
+        good @ ("Available" | "Bound") => Ok(Opinion::ready(good.to_owned(), "")),
+        "" => Err(Opinion::not_ready("NotObserved", "it has no phase yet")),
+        other => Err(Opinion::not_ready(other.to_owned(), "")),
     }
 }
 

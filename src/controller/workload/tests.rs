@@ -46,6 +46,8 @@ fn no_kind_is_ready_by_an_empty_status() {
         "daemonsets.apps",
         "jobs.batch",
         "persistentvolumeclaims",
+        "persistentvolumes",
+        "replicationcontrollers",
         "poddisruptionbudgets.policy",
         "horizontalpodautoscalers.autoscaling",
         "namespaces",
