@@ -30,6 +30,7 @@ pub mod members;
 pub mod node;
 pub mod opinion;
 pub mod outdated;
+pub mod service;
 pub mod workload;
 mod workqueue;
 

@@ -14,6 +14,10 @@ use crate::{
     readiness::{Part, Parts, State, Target},
 };
 
+mod apply;
+
+pub use apply::ServiceController;
+
 /// The label by which a slice says whose it is.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
@@ -151,14 +155,22 @@ pub fn decide(service: &Object, slices: &[impl AsRef<Object>]) -> Decision {
     let spec = spec.unwrap_or_default();
     if spec.r#type.as_deref() == Some("ExternalName") {
         let name = spec.external_name.unwrap_or_default();
-        return alone(Opinion::ready("ExternalName", format!("it stands for {name}")));
+        return alone(Opinion::ready(
+            "ExternalName",
+            format!("it stands for {name}"),
+        ));
     }
     let found = match gather(service, slices) {
         Ok(found) => found,
         Err(opinion) => return alone(opinion),
     };
     let details = count(&spec, &found);
-    let opinion = judge(&spec, &status.unwrap_or_default(), slices.is_empty(), &details);
+    let opinion = judge(
+        &spec,
+        &status.unwrap_or_default(),
+        slices.is_empty(),
+        &details,
+    );
     Decision {
         opinion,
         details: Some(details),
@@ -175,7 +187,10 @@ fn gather(
     for object in slices.iter().map(AsRef::as_ref) {
         let doubt = |opinion: Opinion| {
             let slice = object.key.name();
-            Opinion::unknown(opinion.reason, format!("EndpointSlice {slice}: {}", opinion.message))
+            Opinion::unknown(
+                opinion.reason,
+                format!("EndpointSlice {slice}: {}", opinion.message),
+            )
         };
         if object.stale {
             let message = "a newer version could not be decoded";
@@ -219,7 +234,11 @@ fn count(spec: &Spec, found: &BTreeMap<String, Found>) -> Details {
     let ports = spec.ports.iter().flatten().map(|port| {
         let name = port.name.clone().unwrap_or_default();
         let ready = number(ready().filter(|one| one.ports.contains(&name)).count());
-        let shown = if name.is_empty() { port.port.to_string() } else { name };
+        let shown = if name.is_empty() {
+            port.port.to_string()
+        } else {
+            name
+        };
         (shown, ready)
     });
     Details {
@@ -232,7 +251,11 @@ fn count(spec: &Spec, found: &BTreeMap<String, Found>) -> Details {
 }
 
 fn judge(spec: &Spec, status: &Status, no_slices: bool, details: &Details) -> Opinion {
-    let counts = some_of("Ready endpoints", details.ready.into(), details.endpoints.into());
+    let counts = some_of(
+        "Ready endpoints",
+        details.ready.into(),
+        details.endpoints.into(),
+    );
     if spec.r#type.as_deref() == Some("LoadBalancer") {
         let has = |list: Option<usize>| list.is_some_and(|count| count > 0);
         let ingress = status.load_balancer.as_ref();
@@ -290,7 +313,11 @@ impl Found {
                     Some(kind) => kind.to_lowercase(),
                 };
                 let namespace = namespace.unwrap_or_else(|| service.key.namespace().to_owned());
-                (resource, Key::new(&namespace, &name), uid.unwrap_or_default())
+                (
+                    resource,
+                    Key::new(&namespace, &name),
+                    uid.unwrap_or_default(),
+                )
             }
             _ => {
                 let name = address.unwrap_or_default();
@@ -379,8 +406,16 @@ mod tests {
 
     #[test]
     fn it_is_ready_when_each_port_has_a_ready_endpoint() {
-        let both = [endpoint("a", "n1", true), endpoint("b", "n2", true), endpoint("c", "n2", false)].join(",");
-        let decision = decide(&service(TWO_PORTS), &[slice(&format!("{HTTP},{ADMIN}"), &both)]);
+        let both = [
+            endpoint("a", "n1", true),
+            endpoint("b", "n2", true),
+            endpoint("c", "n2", false),
+        ]
+        .join(",");
+        let decision = decide(
+            &service(TWO_PORTS),
+            &[slice(&format!("{HTTP},{ADMIN}"), &both)],
+        );
         assert_eq!(said(&decision), (State::Ready, "EndpointsReady"));
         assert_eq!(decision.opinion.message, "Ready endpoints: 2/3, on 2 nodes");
         assert_eq!(
@@ -397,7 +432,10 @@ mod tests {
         ];
         let decision = decide(&service(TWO_PORTS), &slices);
         assert_eq!(said(&decision), (State::NotReady, "PortsWithoutEndpoints"));
-        assert_eq!(decision.opinion.message, "Ready endpoints: 1/2, none for port admin");
+        assert_eq!(
+            decision.opinion.message,
+            "Ready endpoints: 1/2, none for port admin"
+        );
     }
 
     #[test]
@@ -405,10 +443,19 @@ mod tests {
         let plain = service(r#"{"ports":[{"port":80}]}"#);
         let unnamed = r#"{"name":"","port":8080}"#;
         let none: [Arc<Object>; 0] = [];
-        assert_eq!(said(&decide(&plain, &none)), (State::NotReady, "NoEndpointSlices"));
-        assert_eq!(said(&decide(&plain, &[slice(unnamed, "")])), (State::NotReady, "NoEndpoints"));
+        assert_eq!(
+            said(&decide(&plain, &none)),
+            (State::NotReady, "NoEndpointSlices")
+        );
+        assert_eq!(
+            said(&decide(&plain, &[slice(unnamed, "")])),
+            (State::NotReady, "NoEndpoints")
+        );
         let down = slice(unnamed, &endpoint("a", "n1", false));
-        assert_eq!(said(&decide(&plain, &[down])), (State::NotReady, "NoReadyEndpoints"));
+        assert_eq!(
+            said(&decide(&plain, &[down])),
+            (State::NotReady, "NoReadyEndpoints")
+        );
         let going = r#"{"addresses":["10.0.0.1"],"conditions":{"ready":false,"serving":true,"terminating":true}}"#;
         let decision = decide(&plain, &[slice(unnamed, going)]);
         assert_eq!(
@@ -427,25 +474,34 @@ mod tests {
         let http = service(r#"{"ports":[{"name":"http","port":80}]}"#);
         let decision = decide(&http, &[up(), up()]);
         assert_eq!(decision.details.unwrap().endpoints, 1);
-        assert_eq!(decide(&http, &[up(), down()]).opinion.state, State::NotReady);
+        assert_eq!(
+            decide(&http, &[up(), down()]).opinion.state,
+            State::NotReady
+        );
     }
 
     #[test]
     fn a_load_balancer_needs_an_address_and_an_external_name_nothing() {
         let up = || slice(HTTP, &endpoint("a", "n1", true));
         let balancer = |rest: &str| {
-            let spec = format!(
-                r#"{{"type":"LoadBalancer","ports":[{{"name":"http","port":80}}]{rest}"#
-            );
+            let spec =
+                format!(r#"{{"type":"LoadBalancer","ports":[{{"name":"http","port":80}}]{rest}"#);
             said(&decide(&service(&spec), &[up()])).1.to_owned()
         };
         assert_eq!(balancer("}"), "NoClusterIP");
-        assert_eq!(balancer(r#","clusterIP":"10.0.0.9"}"#), "NoLoadBalancerAddress");
-        let status = r#","clusterIP":"10.0.0.9"},"status":{"loadBalancer":{"ingress":[{"ip":"1.2.3.4"}]}"#;
+        assert_eq!(
+            balancer(r#","clusterIP":"10.0.0.9"}"#),
+            "NoLoadBalancerAddress"
+        );
+        let status =
+            r#","clusterIP":"10.0.0.9"},"status":{"loadBalancer":{"ingress":[{"ip":"1.2.3.4"}]}"#;
         assert_eq!(balancer(&format!("{status}}}")), "EndpointsReady");
         let external = service(r#"{"type":"ExternalName","externalName":"db.example.com"}"#);
         let none: [Arc<Object>; 0] = [];
-        assert_eq!(said(&decide(&external, &none)), (State::Ready, "ExternalName"));
+        assert_eq!(
+            said(&decide(&external, &none)),
+            (State::Ready, "ExternalName")
+        );
     }
 
     #[test]
@@ -460,6 +516,9 @@ mod tests {
             ..(*up).clone()
         });
         assert_eq!(said(&decide(&http, &[stale])), (State::Unknown, "Stale"));
-        assert_eq!(said(&decide(&service("7"), &[up])), (State::Unknown, "Undecodable"));
+        assert_eq!(
+            said(&decide(&service("7"), &[up])),
+            (State::Unknown, "Undecodable")
+        );
     }
 }
