@@ -28,7 +28,7 @@ const MARK: u32 = 2;
 /// So many projections are encoded once for all; who comes with another one is encoded for alone.
 const MAX_SHARED: usize = 64;
 
-/// The projections in use.
+/// The projections in use, or used before.
 #[derive(Debug, Default)]
 pub struct Projections(Mutex<Inner>);
 
@@ -36,6 +36,16 @@ pub struct Projections(Mutex<Inner>);
 struct Inner {
     next: u32,
     used: HashMap<Projection, (ProjectionId, usize)>,
+}
+
+impl Inner {
+    /// Makes room, if there is a projection that nobody uses at the moment.
+    fn forget_one(&mut self) {
+        let idle = self.used.iter().find(|(_, (_, users))| *users == 0);
+        if let Some(idle) = idle.map(|(projection, _)| projection.clone()) {
+            self.used.remove(&idle);
+        }
+    }
 }
 
 /// One consumer's way to encode objects. Those that share an id share bytes.
@@ -54,6 +64,9 @@ impl Projections {
     /// An encoder for this projection, until it is dropped.
     pub fn encoder(self: &Arc<Self>, projection: Projection) -> Encoder {
         let mut inner = self.lock();
+        if !inner.used.contains_key(&projection) && inner.used.len() >= MAX_SHARED {
+            inner.forget_one();
+        }
         let id = if let Some((id, users)) = inner.used.get_mut(&projection) {
             *users += 1;
             Some(*id)
@@ -80,11 +93,9 @@ impl Drop for Encoder {
             return;
         }
         let mut inner = self.registry.lock();
+        // Remembered without users too: who reconnects finds what was encoded for it before.
         if let Some((_, users)) = inner.used.get_mut(&self.projection) {
             *users -= 1;
-            if *users == 0 {
-                inner.used.remove(&self.projection);
-            }
         }
     }
 }
@@ -207,4 +218,39 @@ pub fn prefix(length: usize) -> [u8; PREFIX] {
 fn fill_prefix(buffer: &mut BytesMut) {
     let length = buffer.len() - PREFIX;
     buffer[..PREFIX].copy_from_slice(&prefix(length));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::projection::View;
+
+    fn masked(n: usize) -> Projection {
+        let path = format!(".data.f{n}").parse().expect("is a path");
+        Projection::new(View::Full, vec![path])
+    }
+
+    #[test]
+    fn who_comes_again_shares_what_was_encoded_for_it_before() {
+        let projections = Arc::new(Projections::default());
+        let first = projections.encoder(masked(0)).id;
+        assert!(first.is_some());
+        assert_eq!(projections.encoder(masked(0)).id, first);
+        assert_ne!(projections.encoder(masked(1)).id, first);
+    }
+
+    #[test]
+    fn those_in_use_stay_and_those_that_are_not_make_room() {
+        let projections = Arc::new(Projections::default());
+        let used: Vec<_> = (0..MAX_SHARED - 1)
+            .map(|n| projections.encoder(masked(n)))
+            .collect();
+        for n in 1000..1100 {
+            assert!(projections.encoder(masked(n)).id.is_some());
+        }
+        assert_eq!(projections.encoder(masked(0)).id, used[0].id);
+        let last = projections.encoder(masked(2000));
+        assert!(last.id.is_some());
+        assert_eq!(projections.encoder(masked(2001)).id, None, "no room");
+    }
 }

@@ -93,6 +93,7 @@ impl<T: Item> Segment<T> {
         relist_from: Option<u64>,
         entries: Vec<Entry<T>>,
         encoded_bytes: Arc<AtomicUsize>,
+        limits: &Limits,
     ) -> Self {
         let bytes = entries.iter().map(Entry::bytes).sum();
         Self {
@@ -103,6 +104,7 @@ impl<T: Item> Segment<T> {
             encodings: Encodings {
                 made: Mutex::default(),
                 total: encoded_bytes,
+                limit: limits.journal_bytes / 2,
             },
             bytes,
         }
@@ -114,7 +116,9 @@ impl<T: Item> Segment<T> {
     }
 
     /// The entries in one consumer-independent encoding, made by the first who asks and shared from then on.
-    /// An asker waits for another's encoding of the same segment to be ready rather than repeat it.
+    /// An asker waits for another's encoding of the same segment to be ready rather than repeat it. Where all
+    /// encodings would take more than half of the journal's bytes, the asker gets one of its own: whatever
+    /// consumers ask for, the other half remains for what happened.
     pub fn encoded(
         &self,
         projection: ProjectionId,
@@ -129,10 +133,13 @@ impl<T: Item> Segment<T> {
             return encoded.clone();
         }
         let encoded = encode(self);
-        self.encodings
-            .total
-            .fetch_add(encoded.size(), Ordering::Relaxed);
-        made.push((projection, encoded.clone()));
+        let Encodings { total, limit, .. } = &self.encodings;
+        let size = encoded.size();
+        if total.fetch_add(size, Ordering::Relaxed) + size <= *limit {
+            made.push((projection, encoded.clone()));
+        } else {
+            total.fetch_sub(size, Ordering::Relaxed);
+        }
         encoded
     }
 }
@@ -177,6 +184,8 @@ struct Encodings {
     made: Mutex<Vec<(ProjectionId, Encoded)>>,
     /// Of all segments of the shard; counted in the journal's bytes.
     total: Arc<AtomicUsize>,
+    /// What `total` may come to.
+    limit: usize,
 }
 
 impl Drop for Encodings {
@@ -307,5 +316,57 @@ impl<T: Item> Journal<T> {
             .narrow(at.min(self.segments.len())..)
             .into_iter()
             .filter(move |segment| segment.last() > sequence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{Object, tests::object};
+
+    #[test]
+    fn encodings_take_half_of_the_journal_at_most_and_give_it_back() {
+        let limits = Limits {
+            journal_bytes: 3000,
+            ..Limits::default()
+        };
+        let total = Arc::new(AtomicUsize::new(0));
+        let entry = Entry::<Object> {
+            revision: 1,
+            digest: 0,
+            cause: Cause::Changed,
+            before: None,
+            after: Some(Arc::new(object("n", "a"))),
+        };
+        let now = Instant::now();
+        let segment = Segment::new(1, now, None, vec![entry], total.clone(), &limits);
+        let mut made = 0;
+        let mut ask = |projection| {
+            let encode = |_: &Segment<Object>| {
+                made += 1;
+                Encoded {
+                    bytes: Bytes::from(vec![0; 1000]),
+                    head: 0,
+                    ends: [1000].into(),
+                }
+            };
+            assert_eq!(
+                segment
+                    .encoded(ProjectionId(projection), encode)
+                    .bytes
+                    .len(),
+                1000
+            );
+        };
+        ask(1);
+        ask(1);
+        // The second projection is over the limit: made for each who asks, and kept for none.
+        ask(2);
+        ask(2);
+        assert_eq!(made, 3);
+        let held = total.load(Ordering::Relaxed);
+        assert!((1000..=1500).contains(&held), "{held}");
+        drop(segment);
+        assert_eq!(total.load(Ordering::Relaxed), 0);
     }
 }
