@@ -881,6 +881,73 @@ async fn bad_scopes_are_refused_naming_the_field() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_is_too_large_is_no_gap() {
+    let fixture = Fixture::with_pods(1);
+    let scope = Some(Scope {
+        label_selector: "a".repeat(300_000),
+        ..pods()
+    });
+    let list = proto::ListObjectsRequest {
+        scope: scope.clone(),
+        ..Default::default()
+    };
+    let watch = WatchObjectsRequest {
+        scope,
+        ..Default::default()
+    };
+    let list = fixture.client().list_objects(list).await.err().unwrap();
+    let watch = fixture.try_watch(watch).await.err().unwrap();
+    for status in [list, watch] {
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        assert!(status.message().starts_with("request: it has more than"));
+        assert_eq!(reason(&status), "INVALID_FIELD");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_comes_back_in_another_version_is_selected_by_that() {
+    let mut fixture = Fixture::with_pods(1);
+    let select = |selector: &str| WatchObjectsRequest {
+        scope: Some(Scope {
+            field_selector: selector.into(),
+            ..pods()
+        }),
+        ..Default::default()
+    };
+    let mut watch = fixture.watch(select("spec.nodeName=node-web")).await;
+    watch.initial().await;
+    let mut lost = fixture.watch(select("spec.schedulerName!=x")).await;
+    lost.initial().await;
+
+    let identity = Identity::clone(&*fixture.kind.identity().unwrap());
+    let paths = [".status.phase", ".spec.nodeName"].map(|path| path.parse().unwrap());
+    let selectable = Selectable::default().with(paths).unwrap();
+    let pruner = Pruner::new(&PruneRules::default()).unwrap();
+    fixture.decoder = Decoder::new("v2", "Pod", true, &pruner, &selectable);
+    fixture.kind.set_identity(Identity {
+        selectable,
+        version: "v2".into(),
+        ..identity
+    });
+    fixture.writers[0].unsync();
+    fixture.writers[0].retire(now());
+    let listed = ["web", "db"].map(|app| fixture.pod("default", app, 120, app));
+    fixture.writers[0].replace(
+        listed.into(),
+        &Unreadable::default(),
+        120,
+        History::New,
+        now(),
+    );
+    watch.initial().await;
+    assert_eq!(watch.names(), ["web"]);
+    let (_, end) = lost.next().await;
+    assert_eq!(end.r#type(), MarkType::End);
+    let status = lost.try_next().await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_metadata_is_never_passed_off_as_the_whole() {
     let mut fixture = Fixture::build(&[""], Limits::default(), true);
     fixture.list(0, Vec::new(), 100);
