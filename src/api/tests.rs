@@ -1026,6 +1026,63 @@ async fn a_kind_in_shards_is_one_stream_with_one_initial_state() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_state_that_begins_anew_is_announced_before_any_of_it_and_no_token_points_into_it() {
+    let mut fixture = Fixture::sharded(&["a", "b"], Limits::default());
+    let many = |fixture: &Fixture, namespace: &str, version: u64| {
+        let name = |n| format!("{namespace}-{n:02}");
+        (0..20)
+            .map(|n| fixture.pod(namespace, &name(n), version, "web"))
+            .collect::<Vec<_>>()
+    };
+    for (shard, namespace) in ["a", "b"].into_iter().enumerate() {
+        let pods = many(&fixture, namespace, 1);
+        fixture.list(shard, pods, 100);
+    }
+    let request = WatchObjectsRequest {
+        max_batch_bytes: 1024,
+        ..all_pods()
+    };
+    let mut watch = fixture.watch(request).await;
+    loop {
+        let message = watch.stream.message().await.unwrap().unwrap();
+        if message.events.iter().any(|event| event.namespace == "b") {
+            break;
+        }
+    }
+    // A new history, which one of the two shards sees later.
+    for writer in &mut fixture.writers {
+        writer.unsync();
+        writer.retire(now());
+    }
+    let again = |fixture: &mut Fixture, shard: usize, pods| {
+        fixture.writers[shard].replace(pods, &Unreadable::default(), 50, History::New, now());
+    };
+    let pods = many(&fixture, "b", 2);
+    again(&mut fixture, 1, pods);
+    let mut late = false;
+    let mut restarted = false;
+    loop {
+        let message = watch.stream.message().await.unwrap().unwrap();
+        // What was on its way may still come.
+        let new = message.events.iter().any(|event| event.revision == 50);
+        assert!(restarted || !new, "{message:?}");
+        let Some(mark) = message.mark else { continue };
+        match mark.r#type() {
+            MarkType::Reset => restarted = true,
+            MarkType::ResetEnd => break,
+            _ => {
+                assert!(mark.token.is_empty(), "{mark:?}");
+                if !std::mem::replace(&mut late, true) {
+                    let pods = many(&fixture, "a", 2);
+                    again(&mut fixture, 0, pods);
+                }
+            }
+        }
+    }
+    assert!(late && restarted);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_removed_kind_ends_its_streams_after_its_deletions() {
     let mut fixture = Fixture::with_pods(1);
     let mut watch = fixture.watch(all_pods()).await;
