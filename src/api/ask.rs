@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use tonic::{Status, body::Body, codec::Streaming};
+use tonic::{Code, Status, body::Body, codec::Streaming};
 use tonic_prost::ProstDecoder;
 
 use super::{Error, MAX_REQUEST};
@@ -41,7 +41,18 @@ pub async fn read(request: http::Request<Body>) -> Result<WatchObjectsRequest, S
     let mut messages =
         Streaming::new_request(decoder, request.into_body(), None, Some(MAX_REQUEST));
     let missing = || Status::invalid_argument("the call has no request message");
-    messages.message().await?.ok_or_else(missing)
+    let message = messages.message().await;
+    message.map_err(own_words)?.ok_or_else(missing)
+}
+
+/// tonic says OUT_OF_RANGE of a request that is too large, which here means that a stream cannot go on from its
+/// token; ours come with details.
+pub fn own_words(status: Status) -> Status {
+    if status.code() != Code::OutOfRange || !status.details().is_empty() {
+        return status;
+    }
+    let problem = format!("it has more than {MAX_REQUEST} bytes; ask for less at once");
+    Error::invalid("request", problem).into()
 }
 
 impl Ask {
