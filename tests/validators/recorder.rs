@@ -146,7 +146,7 @@ async fn run(server: SocketAddr, mut rng: Option<fastrand::Rng>, shared: Arc<Sha
         let called = call(server, &mut request, length, &shared).await;
         // What belongs together is sent from its start again: it must fit into some call.
         most = if request.token == before {
-            most * 2
+            most.saturating_mul(2)
         } else {
             MESSAGES_A_CALL
         };
