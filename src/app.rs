@@ -394,17 +394,19 @@ impl Daemon {
 
 /// One for the whole kind, or one for each namespace that the config includes, in the order of keys.
 fn writers(kind: &KindConfig) -> Vec<Writer<Object>> {
-    let limits = Limits {
-        journal_bytes: usize::try_from(kind.journal.bytes).unwrap_or(usize::MAX),
-        journal_age: kind.journal.age,
-        tombstones: usize::try_from(kind.tombstones.count).unwrap_or(usize::MAX),
-        tombstone_age: kind.tombstones.age,
-    };
     let mut namespaces = match &kind.namespaces {
         Namespaces::Include(namespaces) => namespaces.clone(),
         Namespaces::All | Namespaces::Exclude(_) => vec![String::new()],
     };
     namespaces.sort_by_cached_key(|namespace| crate::object::Key::new(namespace, ""));
+    // The config's limits are the kind's: its shards share them.
+    let share = |all: u64| usize::try_from(all).unwrap_or(usize::MAX) / namespaces.len().max(1);
+    let limits = Limits {
+        journal_bytes: share(kind.journal.bytes),
+        journal_age: kind.journal.age,
+        tombstones: share(kind.tombstones.count),
+        tombstone_age: kind.tombstones.age,
+    };
     let now = Instant::now();
     namespaces
         .iter()
