@@ -881,6 +881,73 @@ async fn bad_scopes_are_refused_naming_the_field() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_is_too_large_is_no_gap() {
+    let fixture = Fixture::with_pods(1);
+    let scope = Some(Scope {
+        label_selector: "a".repeat(300_000),
+        ..pods()
+    });
+    let list = proto::ListObjectsRequest {
+        scope: scope.clone(),
+        ..Default::default()
+    };
+    let watch = WatchObjectsRequest {
+        scope,
+        ..Default::default()
+    };
+    let list = fixture.client().list_objects(list).await.err().unwrap();
+    let watch = fixture.try_watch(watch).await.err().unwrap();
+    for status in [list, watch] {
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        assert!(status.message().starts_with("request: it has more than"));
+        assert_eq!(reason(&status), "INVALID_FIELD");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_comes_back_in_another_version_is_selected_by_that() {
+    let mut fixture = Fixture::with_pods(1);
+    let select = |selector: &str| WatchObjectsRequest {
+        scope: Some(Scope {
+            field_selector: selector.into(),
+            ..pods()
+        }),
+        ..Default::default()
+    };
+    let mut watch = fixture.watch(select("spec.nodeName=node-web")).await;
+    watch.initial().await;
+    let mut lost = fixture.watch(select("spec.schedulerName!=x")).await;
+    lost.initial().await;
+
+    let identity = Identity::clone(&*fixture.kind.identity().unwrap());
+    let paths = [".status.phase", ".spec.nodeName"].map(|path| path.parse().unwrap());
+    let selectable = Selectable::default().with(paths).unwrap();
+    let pruner = Pruner::new(&PruneRules::default()).unwrap();
+    fixture.decoder = Decoder::new("v2", "Pod", true, &pruner, &selectable);
+    fixture.kind.set_identity(Identity {
+        selectable,
+        version: "v2".into(),
+        ..identity
+    });
+    fixture.writers[0].unsync();
+    fixture.writers[0].retire(now());
+    let listed = ["web", "db"].map(|app| fixture.pod("default", app, 120, app));
+    fixture.writers[0].replace(
+        listed.into(),
+        &Unreadable::default(),
+        120,
+        History::New,
+        now(),
+    );
+    watch.initial().await;
+    assert_eq!(watch.names(), ["web"]);
+    let (_, end) = lost.next().await;
+    assert_eq!(end.r#type(), MarkType::End);
+    let status = lost.try_next().await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_metadata_is_never_passed_off_as_the_whole() {
     let mut fixture = Fixture::build(&[""], Limits::default(), true);
     fixture.list(0, Vec::new(), 100);
@@ -956,6 +1023,63 @@ async fn a_kind_in_shards_is_one_stream_with_one_initial_state() {
         "{}",
         status.message()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_begins_anew_is_announced_before_any_of_it_and_no_token_points_into_it() {
+    let mut fixture = Fixture::sharded(&["a", "b"], Limits::default());
+    let many = |fixture: &Fixture, namespace: &str, version: u64| {
+        let name = |n| format!("{namespace}-{n:02}");
+        (0..20)
+            .map(|n| fixture.pod(namespace, &name(n), version, "web"))
+            .collect::<Vec<_>>()
+    };
+    for (shard, namespace) in ["a", "b"].into_iter().enumerate() {
+        let pods = many(&fixture, namespace, 1);
+        fixture.list(shard, pods, 100);
+    }
+    let request = WatchObjectsRequest {
+        max_batch_bytes: 1024,
+        ..all_pods()
+    };
+    let mut watch = fixture.watch(request).await;
+    loop {
+        let message = watch.stream.message().await.unwrap().unwrap();
+        if message.events.iter().any(|event| event.namespace == "b") {
+            break;
+        }
+    }
+    // A new history, which one of the two shards sees later.
+    for writer in &mut fixture.writers {
+        writer.unsync();
+        writer.retire(now());
+    }
+    let again = |fixture: &mut Fixture, shard: usize, pods| {
+        fixture.writers[shard].replace(pods, &Unreadable::default(), 50, History::New, now());
+    };
+    let pods = many(&fixture, "b", 2);
+    again(&mut fixture, 1, pods);
+    let mut late = false;
+    let mut restarted = false;
+    loop {
+        let message = watch.stream.message().await.unwrap().unwrap();
+        // What was on its way may still come.
+        let new = message.events.iter().any(|event| event.revision == 50);
+        assert!(restarted || !new, "{message:?}");
+        let Some(mark) = message.mark else { continue };
+        match mark.r#type() {
+            MarkType::Reset => restarted = true,
+            MarkType::ResetEnd => break,
+            _ => {
+                assert!(mark.token.is_empty(), "{mark:?}");
+                if !std::mem::replace(&mut late, true) {
+                    let pods = many(&fixture, "a", 2);
+                    again(&mut fixture, 0, pods);
+                }
+            }
+        }
+    }
+    assert!(late && restarted);
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,7 +26,7 @@ use super::{
     wait,
 };
 use crate::{
-    cache::{Kind, Phase, Position, Shard, Subscription, Use},
+    cache::{Identity, Kind, Phase, Position, Shard, Subscription, Use},
     object::Object,
     proto::{self, MarkType},
     shutdown::Shutdown,
@@ -129,6 +129,8 @@ struct Watch {
 
 /// What there is of a watch once its kind is known.
 struct Open {
+    /// What `query` was understood by.
+    identity: Arc<Identity>,
     query: Query,
     encoder: Encoder,
     merge: Merge,
@@ -147,7 +149,8 @@ enum End {
 impl Watch {
     /// Ties the request to its kind, once that is known. Whether it is.
     fn begin(&mut self) -> Result<bool, Error> {
-        if self.stream.is_some() {
+        if let Some(open) = &mut self.stream {
+            open.follow(&self.kind, &self.request)?;
             return Ok(true);
         }
         if self.waiting.is_empty() {
@@ -176,6 +179,7 @@ impl Watch {
             encoder: self.api.0.projections.encoder(query.projection.clone()),
             merge: Merge::new(&query, &places, self.ask.fail_on_gap, &self.notify),
             query,
+            identity,
             work: None,
         });
         self.waiting.clear();
@@ -368,6 +372,31 @@ impl Watch {
 }
 
 impl Open {
+    /// A kind may come back in another version (its CRD was changed). What is selected by a path is then found
+    /// elsewhere in its objects, or not at all.
+    fn follow(
+        &mut self,
+        kind: &Arc<Kind>,
+        request: &proto::WatchObjectsRequest,
+    ) -> Result<(), Error> {
+        let Some(identity) = kind
+            .identity()
+            .filter(|identity| !Arc::ptr_eq(identity, &self.identity))
+        else {
+            return Ok(());
+        };
+        let scope = request.scope.clone().unwrap_or_default();
+        self.query = Query::new(
+            kind.clone(),
+            &identity,
+            &scope,
+            request.view,
+            &request.fields,
+        )?;
+        self.identity = identity;
+        Ok(())
+    }
+
     /// Empty as long as the consumer is complete in no shard.
     fn token(&self, kind: &Kind, incarnation: u64) -> Bytes {
         let position = |(shard, position): (&Arc<Shard<Object>>, Option<Position>)| {

@@ -17,8 +17,8 @@ use tonic_types::StatusExt;
 
 use super::recording::{Entry, Recording, What};
 
-/// One message in so many is the last of its call, where calls are cut.
-const MESSAGES_A_CALL: u32 = 20;
+/// Where calls are cut, they have about half as many messages; more if that brought no token.
+const MESSAGES_A_CALL: usize = 40;
 /// Between calls.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -54,7 +54,7 @@ struct Shared {
 }
 
 impl Recorder {
-    /// Begins to watch. With a seed it cuts its own calls, about every 20 messages, wherever that is.
+    /// Begins to watch. With a seed it cuts its own calls, every 20 messages or so, wherever that is.
     pub fn start(server: SocketAddr, request: WatchObjectsRequest, cuts: Option<u64>) -> Self {
         let recording = Recording {
             request,
@@ -138,9 +138,18 @@ impl Shared {
 
 async fn run(server: SocketAddr, mut rng: Option<fastrand::Rng>, shared: Arc<Shared>) {
     let mut request = shared.lock().request.clone();
+    let mut most = MESSAGES_A_CALL;
     loop {
-        shared.push([What::Opened(request.token.clone())]);
-        let called = call(server, &mut request, rng.as_mut(), &shared).await;
+        let before = request.token.clone();
+        shared.push([What::Opened(before.clone())]);
+        let length = rng.as_mut().map(|rng| rng.usize(1..=most));
+        let called = call(server, &mut request, length, &shared).await;
+        // What belongs together is sent from its start again: it must fit into some call.
+        most = if request.token == before {
+            most.saturating_mul(2)
+        } else {
+            MESSAGES_A_CALL
+        };
         let (why, again) = match called {
             Ok(()) => ("cut".to_owned(), true),
             Err(status) => {
@@ -162,11 +171,11 @@ async fn run(server: SocketAddr, mut rng: Option<fastrand::Rng>, shared: Arc<Sha
     }
 }
 
-/// Until it is cut, which is fine, or ends.
+/// Until it is cut, which is fine, or ends. `length` is of messages.
 async fn call(
     server: SocketAddr,
     request: &mut WatchObjectsRequest,
-    mut rng: Option<&mut fastrand::Rng>,
+    length: Option<usize>,
     shared: &Shared,
 ) -> Result<(), Status> {
     let endpoint = Endpoint::from_shared(format!("http://{server}"));
@@ -175,7 +184,9 @@ async fn call(
     let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
     let mut client = CacheServiceClient::new(channel).max_decoding_message_size(64 << 20);
     let mut messages = client.watch_objects(request.clone()).await?.into_inner();
-    loop {
+    let mut received = 0;
+    while length != Some(received) {
+        received += 1;
         let message = messages.message().await?;
         let message =
             message.ok_or_else(|| Status::unknown("the stream ended without a status"))?;
@@ -194,9 +205,6 @@ async fn call(
                 .map(What::Event)
                 .chain(mark.map(What::Mark)),
         );
-        let cut = |rng: &mut &mut fastrand::Rng| rng.u32(..MESSAGES_A_CALL) == 0;
-        if rng.as_mut().is_some_and(cut) {
-            return Ok(());
-        }
     }
+    Ok(())
 }
