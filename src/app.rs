@@ -25,6 +25,9 @@ use crate::{
 };
 
 mod control;
+mod live;
+
+use live::LiveReads;
 
 /// Why the daemon did not start, or ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +130,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
     daemon.run("credentials", reloader.run());
     daemon.run("discovery", registry.clone().run());
     let (catalog, first_sync) = daemon.follow(&config, &upstream, &registry)?;
-    let _board = control::start(&mut daemon, &config, &catalog);
+    let board = control::start(&mut daemon, &config, &catalog);
 
     let transitions = Transitions::new();
     let (health, reporting) = health::service(&transitions).await;
@@ -145,7 +148,14 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
     let settings = api::Settings {
         bookmark_interval: config.bookmark_interval,
     };
-    let api = Api::new(catalog.clone(), settings, shutdown.clone());
+    let live: Arc<dyn api::readiness::Live> = Arc::new(LiveReads::new(upstream.clone()));
+    let api = Api::with_board(
+        catalog.clone(),
+        board,
+        Some(live),
+        settings,
+        shutdown.clone(),
+    );
     let (consumers, beat) = (
         api.consumers().clone(),
         daemon.heartbeats.register("consumers"),

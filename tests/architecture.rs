@@ -9,7 +9,17 @@ use std::{
 /// Which rooms a room may import from. Tests inside a room are free.
 const ARROWS: &[(&str, &[&str])] = &[
     ("admin", &["api", "cache", "heartbeat", "shutdown"]),
-    ("api", &["cache", "digest", "object", "proto", "shutdown"]),
+    (
+        "api",
+        &[
+            "cache",
+            "digest",
+            "object",
+            "proto",
+            "readiness",
+            "shutdown",
+        ],
+    ),
     ("args", &["cli"]),
     ("cache", &["digest", "object"]),
     ("cli", &["client", "object", "proto"]),

@@ -16,27 +16,27 @@ const COPY: usize = 16 << 10;
 
 /// Events on their way out.
 #[derive(Debug)]
-pub enum Work {
+pub enum Work<T> {
     /// Part of a whole state.
     Items {
         /// The state's revision.
         revision: u64,
         /// The objects.
-        items: Vec<Arc<Object>>,
+        items: Vec<Arc<T>>,
         /// The next to send.
         at: usize,
     },
     /// Segments as they are, the first from entry `at`.
     Segments {
         /// Oldest first.
-        segments: VecDeque<Arc<Segment<Object>>>,
+        segments: VecDeque<Arc<Segment<T>>>,
         /// The next entry of the first.
         at: usize,
     },
     /// Events that were chosen for this consumer.
     Events {
         /// Them, and the segments that some of them stand in.
-        batch: Batch<Object>,
+        batch: Batch<T>,
         /// The next to send.
         at: usize,
     },
@@ -51,7 +51,7 @@ pub struct Sent {
     pub bytes: usize,
 }
 
-impl Work {
+impl<T> Work<T> {
     /// Whether all is sent.
     pub fn is_done(&self) -> bool {
         match self {
@@ -60,7 +60,9 @@ impl Work {
             Self::Events { batch, at } => *at >= batch.events.len(),
         }
     }
+}
 
+impl Work<Object> {
     /// Puts out the next message: at least one event, and as many more as fit into `max` bytes.
     pub fn send_some(&mut self, encoder: &Encoder, max: usize, out: &mut VecDeque<Bytes>) -> Sent {
         match self {

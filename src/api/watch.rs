@@ -75,7 +75,7 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         registration: api
             .0
             .consumers
-            .enter("WatchObjects", caller, kind.clone(), asked),
+            .enter("WatchObjects", caller, Some(kind.clone()), asked),
         notify: Arc::default(),
         shutdown: api.0.shutdown.clone(),
         waiting: Vec::new(),
@@ -133,9 +133,9 @@ struct Open {
     identity: Arc<Identity>,
     query: Query,
     encoder: Encoder,
-    merge: Merge,
+    merge: Merge<Object>,
     /// Events being sent, and what is reached by them.
-    work: Option<(Work, Option<Position>)>,
+    work: Option<(Work<Object>, Option<Position>)>,
 }
 
 /// How a stream ends.
@@ -177,7 +177,14 @@ impl Watch {
         }
         self.stream = Some(Open {
             encoder: self.api.0.projections.encoder(query.projection.clone()),
-            merge: Merge::new(&query, &places, self.ask.fail_on_gap, &self.notify),
+            merge: Merge::new(
+                &query.resource,
+                query.shards(),
+                &query.selection.wake_scopes(),
+                &places,
+                self.ask.fail_on_gap,
+                &self.notify,
+            ),
             query,
             identity,
             work: None,
@@ -259,10 +266,11 @@ impl Watch {
             }
             return Ok(true);
         }
-        match open
-            .merge
-            .next(&open.query, self.ask.max_batch, &self.registration.consumer)?
-        {
+        match open.merge.next(
+            &*open.query.selection,
+            self.ask.max_batch,
+            &self.registration.consumer,
+        )? {
             Next::Idle => return Ok(false),
             Next::Work(work, position) => open.work = Some((work, position)),
             Next::ResetBegin(reason, namespaces) => {

@@ -143,7 +143,8 @@ impl Board {
 
 impl Judged {
     fn new(name: Box<str>, limits: Limits, sooner: Arc<Notify>, now: Instant) -> Self {
-        let writer = Writer::new("", limits, now);
+        // A shard is told from others by this name, in tokens too; objects are sharded by namespace, verdicts by kind.
+        let writer = Writer::new(&name, limits, now);
         writer.set_status(Phase::Syncing, "Judging", "not everything is judged yet");
         Self {
             name,
