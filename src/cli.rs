@@ -16,11 +16,14 @@ use crate::client::{self, Client};
 mod columns;
 pub mod consumers;
 pub mod get;
+mod judged;
 pub mod kinds;
 mod note;
 mod print;
+pub mod ready;
 mod target;
 mod time;
+pub mod wait;
 pub mod watch;
 
 mod table;
@@ -35,6 +38,10 @@ pub enum Command {
     Get(get::Args),
     /// Print cached objects and then what changes, as `kubectl get --watch` does
     Watch(watch::Args),
+    /// Print what is ready and what is not, and why
+    Ready(ready::Args),
+    /// Wait until targets are ready, gone, or safe to disrupt
+    Wait(wait::Args),
     /// Print the kinds that informerd watches and how well it knows them
     Kinds(kinds::Args),
     /// Print who reads from informerd
@@ -84,6 +91,18 @@ pub enum Error {
         /// `pods "x" not found in namespace "default"`.
         what: String,
     },
+    /// Not in time.
+    #[error("timed out waiting for {missing}")]
+    TimedOut {
+        /// The targets that are not as asked for, and why.
+        missing: String,
+    },
+    /// Never.
+    #[error("it is no use to wait for {missing}")]
+    Impossible {
+        /// See [`Error::TimedOut`].
+        missing: String,
+    },
     /// The server could not be reached or refused.
     #[error(transparent)]
     Client(#[from] client::Error),
@@ -101,10 +120,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// 2 for a mistake in the arguments, 1 for the rest.
+    /// 2 for a mistake in the arguments, 3 for a wait that timed out, 4 for one that is hopeless, 1 for the rest.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::from(2),
+            Self::TimedOut { .. } => ExitCode::from(3),
+            Self::Impossible { .. } => ExitCode::from(4),
             _ => ExitCode::FAILURE,
         }
     }
@@ -122,6 +143,8 @@ pub async fn run(command: Command, out: &mut Output<'_>) -> Result<(), Error> {
         Command::Watch(args) => watch::run(args, out).await,
         Command::Kinds(args) => kinds::run(args, out).await,
         Command::Consumers(args) => consumers::run(args, out).await,
+        Command::Ready(args) => ready::run(args, out).await,
+        Command::Wait(args) => wait::run(args, out).await,
     };
     match done.and_then(|()| Ok(out.out.flush()?)) {
         Err(error) if error.is_broken_pipe() => Ok(()),

@@ -40,6 +40,7 @@ use crate::proto::{
 mod backoff;
 mod error;
 mod mirror;
+mod readiness;
 mod watch;
 
 pub use backoff::Backoff;

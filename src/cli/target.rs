@@ -107,7 +107,7 @@ impl Target {
 }
 
 /// By its full name, an alias, its kind, or the part of its name before the group, whichever fits first.
-fn find<'a>(resource: &str, kinds: &'a [KindStatus]) -> Result<&'a KindStatus, Error> {
+pub(super) fn find<'a>(resource: &str, kinds: &'a [KindStatus]) -> Result<&'a KindStatus, Error> {
     let same = |name: &str| name.eq_ignore_ascii_case(resource);
     let fits: [&dyn Fn(&KindStatus) -> bool; 4] = [
         &|kind| same(&kind.resource),

@@ -13,5 +13,6 @@ mod harness;
 mod kinds;
 mod lifecycle;
 mod manifest;
+mod readiness;
 mod support;
 mod sync;

@@ -1,0 +1,61 @@
+//! What `ready` and `wait` share: targets as people name them, and verdicts as they read them.
+
+use super::{Error, target};
+use crate::proto::{KindStatus, ReadinessState, Target, Verdict};
+
+/// A kind, or one object of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    /// The kind's full name.
+    pub resource: String,
+    /// Empty for a cluster-scoped kind, and where all namespaces are meant.
+    pub namespace: String,
+    /// Empty for the whole kind.
+    pub name: String,
+}
+
+impl Named {
+    /// Reads `deployment/web` or `pods`.
+    pub(super) fn resolve(
+        text: &str,
+        kinds: &[KindStatus],
+        namespace: &str,
+    ) -> Result<Self, Error> {
+        let (resource, name) = text.split_once('/').unwrap_or((text, ""));
+        if resource.is_empty() || name.contains('/') || (text.contains('/') && name.is_empty()) {
+            let text =
+                format!("{text:?} is not a target: write deployment/web, or pods for all of them");
+            return Err(Error::Usage(text));
+        }
+        let kind = target::find(resource, kinds)?;
+        // What the API server does not serve yet may be either; most custom kinds are namespaced.
+        let namespaced = kind.namespaced || kind.api_version.is_empty();
+        Ok(Self {
+            resource: kind.resource.clone(),
+            namespace: if namespaced { namespace } else { "" }.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+
+    /// Whether a verdict is on it.
+    pub(super) fn covers(&self, target: &Target) -> bool {
+        self.resource == target.resource
+            && (self.namespace.is_empty() || self.namespace == target.namespace)
+            && (self.name.is_empty() || self.name == target.name)
+    }
+}
+
+/// `deployments.apps/web`.
+pub(super) fn name(target: &Target) -> String {
+    format!("{}/{}", target.resource, target.name)
+}
+
+/// `Ready`, `NotReady`, `Unknown`, `Gone`.
+pub(super) fn state(verdict: &Verdict) -> &'static str {
+    match verdict.state() {
+        ReadinessState::Ready => "Ready",
+        ReadinessState::NotReady => "NotReady",
+        ReadinessState::Gone => "Gone",
+        ReadinessState::Unknown | ReadinessState::Unspecified => "Unknown",
+    }
+}
