@@ -59,3 +59,59 @@ pub(super) fn state(verdict: &Verdict) -> &'static str {
         ReadinessState::Unknown | ReadinessState::Unspecified => "Unknown",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds() -> Vec<KindStatus> {
+        let kind = |resource: &str, kind: &str, namespaced| KindStatus {
+            resource: resource.into(),
+            kind: kind.into(),
+            api_version: "v1".into(),
+            namespaced,
+            ..KindStatus::default()
+        };
+        vec![
+            kind("deployments.apps", "Deployment", true),
+            kind("nodes", "Node", false),
+        ]
+    }
+
+    #[test]
+    fn targets_are_named_as_kubectl_names_them() {
+        let named = |text: &str| Named::resolve(text, &kinds(), "default").unwrap();
+        let web = named("deployment/web");
+        assert_eq!(
+            (
+                web.resource.as_str(),
+                web.namespace.as_str(),
+                web.name.as_str()
+            ),
+            ("deployments.apps", "default", "web")
+        );
+        assert_eq!(named("nodes").namespace, "", "they live in none");
+        for wrong in ["", "/web", "deployment/", "deployment/a/b", "things/x"] {
+            assert!(
+                Named::resolve(wrong, &kinds(), "default").is_err(),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_kind_covers_all_of_it_and_a_name_one() {
+        let target = |resource: &str, namespace: &str, name: &str| Target {
+            resource: resource.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        };
+        let all = Named::resolve("deployments", &kinds(), "default").unwrap();
+        let web = Named::resolve("deployments/web", &kinds(), "").unwrap();
+        assert!(all.covers(&target("deployments.apps", "default", "db")));
+        assert!(!all.covers(&target("deployments.apps", "other", "db")));
+        assert!(web.covers(&target("deployments.apps", "other", "web")));
+        assert!(!web.covers(&target("deployments.apps", "other", "db")));
+        assert!(!web.covers(&target("nodes", "", "web")));
+    }
+}

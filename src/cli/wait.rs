@@ -215,3 +215,25 @@ fn missing(answer: &WaitReadinessResponse) -> String {
     });
     missing.collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_waited_for_is_said_in_a_word() {
+        for (text, expected) in [
+            ("ready", (WaitFor::Ready, "")),
+            ("gone", (WaitFor::Gone, "")),
+            ("safe-to-disrupt", (WaitFor::SafeToDisrupt, "")),
+            ("condition=Complete", (WaitFor::Condition, "Complete")),
+        ] {
+            let (wait_for, condition) = wanted(text).unwrap();
+            assert_eq!((wait_for, condition.as_str()), expected);
+        }
+        for wrong in ["", "Ready", "condition", "condition="] {
+            let error = wanted(wrong).unwrap_err();
+            assert!(error.to_string().contains("safe-to-disrupt"), "{error}");
+        }
+    }
+}
