@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::StreamExt;
 use tonic::transport::{Server, server::TcpConnectInfo};
 
 use crate::{
@@ -21,6 +22,7 @@ pub mod cache;
 pub mod consumers;
 mod encode;
 mod freshness;
+mod gather;
 pub mod introspection;
 mod merge;
 mod messages;
@@ -120,7 +122,8 @@ impl Api {
     ) -> Result<(), ServeError> {
         let incoming = tonic::transport::server::TcpIncoming::from(listener)
             .with_nodelay(Some(true))
-            .with_keepalive(Some(KEEPALIVE));
+            .with_keepalive(Some(KEEPALIVE))
+            .map(|stream| stream.map(gather::Gather::new));
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(crate::proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
