@@ -21,6 +21,7 @@ mod ask;
 pub mod cache;
 pub mod consumers;
 mod encode;
+mod flush;
 mod freshness;
 mod gather;
 pub mod introspection;
@@ -56,6 +57,7 @@ struct Inner {
     settings: Settings,
     consumers: Arc<Consumers>,
     projections: Arc<encode::Projections>,
+    flushes: flush::Flushes,
     /// Tells this process's tokens from others'.
     incarnation: u64,
     shutdown: Shutdown,
@@ -84,6 +86,7 @@ impl Api {
             settings,
             consumers: Arc::default(),
             projections: Arc::default(),
+            flushes: flush::Flushes::default(),
             incarnation: fastrand::u64(1..),
             shutdown,
         }))
