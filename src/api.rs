@@ -133,6 +133,7 @@ impl Api {
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET);
         let draining = self.0.shutdown.draining_owned();
         Server::builder()
+            .trace_fn(|request| tracing::info_span!("rpc", method = request.uri().path()))
             .max_concurrent_streams(MAX_STREAMS)
             .http2_max_header_list_size(MAX_HEADERS)
             .http2_keepalive_interval(Some(KEEPALIVE))
