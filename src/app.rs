@@ -3,7 +3,7 @@
 
 use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Instant};
 
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, runtime::Runtime, task::JoinSet};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -110,6 +110,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
 
     let mut daemon = Daemon {
         tasks: JoinSet::new(),
+        upstream: Some(upstream_runtime()?),
         heartbeats: Heartbeats::default(),
         shutdown: shutdown.clone(),
     };
@@ -199,8 +200,29 @@ async fn check_kinds(config: Config, registry: Registry) -> Result<(), ConfigErr
     config.check_kinds(|name| catalog.identify(name))
 }
 
+/// A thread of their own for the sources: on the threads that serve, each event of a watch would queue behind what
+/// the one before has set going for every consumer, and the upstream would be read no faster than they are served.
+fn upstream_runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("upstream")
+        .enable_all()
+        .build()
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(upstream) = self.upstream.take() {
+            // Waiting for it here would block a thread that others need.
+            upstream.shutdown_background();
+        }
+    }
+}
+
 /// The parts that live as long as the process.
 struct Daemon {
+    /// Where the sources run; taken when the process ends.
+    upstream: Option<Runtime>,
     /// Each ends with what it is called if it ends at all; parts that end by themselves when draining give none.
     tasks: JoinSet<Option<&'static str>>,
     heartbeats: Heartbeats,
@@ -287,7 +309,17 @@ impl Daemon {
             beat,
         );
         // Sources go on while streams drain, so that those end with the latest token.
-        self.until_drained(source.run(self.shutdown.over_owned()));
+        let run = source.run(self.shutdown.over_owned());
+        if let Some(upstream) = &self.upstream {
+            let running = upstream.spawn(run);
+            self.until_drained(async move {
+                if let Err(ended) = running.await
+                    && let Ok(panic) = ended.try_into_panic()
+                {
+                    std::panic::resume_unwind(panic);
+                }
+            });
+        }
         Ok(())
     }
 
@@ -362,17 +394,19 @@ impl Daemon {
 
 /// One for the whole kind, or one for each namespace that the config includes, in the order of keys.
 fn writers(kind: &KindConfig) -> Vec<Writer<Object>> {
-    let limits = Limits {
-        journal_bytes: usize::try_from(kind.journal.bytes).unwrap_or(usize::MAX),
-        journal_age: kind.journal.age,
-        tombstones: usize::try_from(kind.tombstones.count).unwrap_or(usize::MAX),
-        tombstone_age: kind.tombstones.age,
-    };
     let mut namespaces = match &kind.namespaces {
         Namespaces::Include(namespaces) => namespaces.clone(),
         Namespaces::All | Namespaces::Exclude(_) => vec![String::new()],
     };
     namespaces.sort_by_cached_key(|namespace| crate::object::Key::new(namespace, ""));
+    // The config's limits are the kind's: its shards share them.
+    let share = |all: u64| usize::try_from(all).unwrap_or(usize::MAX) / namespaces.len().max(1);
+    let limits = Limits {
+        journal_bytes: share(kind.journal.bytes),
+        journal_age: kind.journal.age,
+        tombstones: share(kind.tombstones.count),
+        tombstone_age: kind.tombstones.age,
+    };
     let now = Instant::now();
     namespaces
         .iter()

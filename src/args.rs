@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{cli, upstream::KubeSource};
+use crate::cli;
 
 /// One watch per Kubernetes kind, shared by everybody.
 #[derive(Debug, Parser)]
@@ -65,15 +65,6 @@ pub struct KubeArgs {
     pub context: Option<String>,
 }
 
-impl From<KubeArgs> for KubeSource {
-    fn from(args: KubeArgs) -> Self {
-        Self {
-            kubeconfig: args.kubeconfig,
-            context: args.context,
-        }
-    }
-}
-
 /// `informerd config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -115,6 +106,6 @@ mod tests {
             panic!("serve")
         };
         assert_eq!(args.kinds, ["pods", "deployments.apps"]);
-        assert_eq!(KubeSource::from(args.kube).context.as_deref(), Some("dev"));
+        assert_eq!(args.kube.context.as_deref(), Some("dev"));
     }
 }

@@ -4,7 +4,7 @@
 //! and plural. It is asked again and again, because CRDs come and go: aggregated discovery with an ETag makes that
 //! one cheap request, and a watch on CRDs, where it is permitted, says when it is worth one.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 mod catalog;
 #[cfg(test)]
@@ -15,6 +15,27 @@ mod registry;
 pub use catalog::{Catalog, ResolveError};
 pub use fetch::Discovery;
 pub use registry::{Registry, RegistrySettings};
+
+/// Whether the API server serves a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Availability {
+    /// It has not said yet; why.
+    Unknown(Arc<str>),
+    /// It does not, as it says itself; why.
+    Absent(Arc<str>),
+    /// It does.
+    Served(Arc<ResolvedKind>),
+}
+
+impl Availability {
+    /// The kind, where it is served.
+    pub fn kind(&self) -> Option<&Arc<ResolvedKind>> {
+        match self {
+            Self::Served(kind) => Some(kind),
+            Self::Unknown(_) | Self::Absent(_) => None,
+        }
+    }
+}
 
 /// A kind that the API server serves, in the one version that informerd reads it in.
 #[derive(Clone, Debug, PartialEq, Eq)]

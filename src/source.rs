@@ -26,12 +26,13 @@ use tracing::Instrument;
 use crate::{
     cache::{Cause, Item, Kind, Phase, Writer, version_number},
     config::{KindConfig, UpstreamConfig},
-    discovery::ResolvedKind,
+    discovery::Availability,
     heartbeat::Heartbeat,
     object::{DecodeError, Key, Object, prune::PruneError},
     upstream::{Upstream, UpstreamError, Verb},
 };
 
+mod apply;
 mod backoff;
 mod decode;
 mod extent;
@@ -40,6 +41,7 @@ mod link;
 pub mod machine;
 mod metrics;
 mod pending;
+mod read;
 mod request;
 mod served;
 mod words;
@@ -75,7 +77,8 @@ pub struct SourceSettings {
 }
 
 impl SourceSettings {
-    /// As configured. `seed` is for all that is left to chance: when watches end, how long to wait.
+    /// As configured. `seed` is for all that is left to chance: when watches end, how long to wait; give
+    /// each source its own.
     ///
     /// # Errors
     ///
@@ -98,7 +101,7 @@ pub struct Source {
     kind: Arc<Kind>,
     writer: Writer<Object>,
     upstream: Upstream,
-    resolved: watch::Receiver<Option<Arc<ResolvedKind>>>,
+    resolved: watch::Receiver<Availability>,
     heartbeat: Heartbeat,
     scope: Scope,
     machine: Machine,
@@ -112,6 +115,8 @@ pub struct Source {
     /// And it proves the shard current.
     proof: bool,
     verified: Option<Instant>,
+    /// An event was news though it came too late.
+    contradicted: bool,
     disordered: Option<Instant>,
     complaints: HashSet<Key>,
     complained_of_unnamed: bool,
@@ -138,12 +143,12 @@ impl Source {
         writer: Writer<Object>,
         settings: SourceSettings,
         upstream: Upstream,
-        resolved: watch::Receiver<Option<Arc<ResolvedKind>>>,
+        resolved: watch::Receiver<Availability>,
         heartbeat: Heartbeat,
     ) -> Self {
         let now = now();
         Self {
-            meters: Meters::new(&kind.name, writer.shard().namespace()),
+            meters: Meters::new(&kind.name),
             machine: Machine::new(settings.machine, settings.seed, now),
             scope: settings.scope,
             kind,
@@ -158,6 +163,7 @@ impl Source {
             dirty: false,
             proof: false,
             verified: None,
+            contradicted: false,
             disordered: None,
             complaints: HashSet::new(),
             complained_of_unnamed: false,
@@ -219,9 +225,6 @@ impl Source {
     /// Tells the machine, and does as it says. Whether the connection is still the same.
     fn step(&mut self, input: Input) -> bool {
         let now = now();
-        if let Input::Failed(failure) = &input {
-            self.meters.failed(failure.fault);
-        }
         let step = self.machine.step(input, now);
         self.perform(step, now)
     }
@@ -229,10 +232,12 @@ impl Source {
     fn perform(&mut self, step: Step, now: Instant) -> bool {
         for cause in self.machine.take_begun() {
             self.writer.shard().counters.count_relist(cause.as_str());
-            self.meters.list_needed(cause);
             if cause == ListCause::Disordered {
                 self.on_disorder(now);
             }
+        }
+        for fault in self.machine.take_failed() {
+            self.meters.failed(fault);
         }
         match step.data {
             // The change itself is in the hands of who asked.
@@ -248,7 +253,10 @@ impl Source {
                 tracing::info!(%revision, ?history, objects = list.len(), "listed");
                 self.writer
                     .replace(list, &unreadable, revision.number(), history, now);
-                self.writer.prove(begun);
+                if step.io != Io::Keep {
+                    // What was read in pages was current when the first one was asked for, not now.
+                    self.writer.prove(begun);
+                }
             }
             Data::Unproven => self.writer.set_unproven(true),
             Data::Retire => {
@@ -295,10 +303,10 @@ impl Source {
             Phase::BackingOff | Phase::Forbidden => {
                 tracing::warn!(phase = phase.as_str(), reason = &*reason, "{message}");
             }
+            Phase::Live => tracing::info!(phase = phase.as_str(), "followed by a watch"),
             _ => tracing::info!(phase = phase.as_str(), reason = &*reason, "{message}"),
         }
         self.writer.set_status(phase, &reason, &message);
-        self.meters.phase(phase);
         self.told = Some(Report {
             phase,
             reason,
@@ -308,11 +316,10 @@ impl Source {
 
     fn on_resolved(&mut self) {
         let resolved = self.resolved.borrow_and_update().clone();
-        let Some(resolved) = resolved else {
-            if self.served.take().is_some() {
-                self.step(Input::Gone);
-            }
-            return;
+        let resolved = match resolved {
+            Availability::Served(kind) => kind,
+            Availability::Absent(why) => return self.on_absent(why),
+            Availability::Unknown(why) => return self.on_unknown(why),
         };
         let served = Served::new(resolved, &self.scope);
         self.kind.set_identity(served.identity.clone());
@@ -325,6 +332,20 @@ impl Source {
             (None, _) => {
                 self.step(Input::Served);
             }
+        }
+    }
+
+    fn on_absent(&mut self, why: Arc<str>) {
+        if self.served.take().is_some() {
+            self.step(Input::Gone);
+        }
+        self.step(Input::Absent { known: true, why });
+    }
+
+    /// That nobody can say is no proof that a kind is gone.
+    fn on_unknown(&mut self, why: Arc<str>) {
+        if self.served.is_none() {
+            self.step(Input::Absent { known: false, why });
         }
     }
 
@@ -360,480 +381,6 @@ impl Source {
         };
         self.link = Link::Sending { form, answer };
     }
-
-    fn on_news(&mut self, news: News) {
-        match news {
-            News::Answer(Ok(response)) => {
-                let Link::Sending { form, .. } = &self.link else {
-                    return;
-                };
-                let reader = match form {
-                    Form::List => Reader::Page(decode::Page::default()),
-                    Form::Probe => Reader::Probe(decode::Page::default()),
-                    Form::Watch => {
-                        self.meters.watch_opened();
-                        Reader::Watch {
-                            lines: decode::Lines::default(),
-                            checked: false,
-                            open: OpenWatch::new(self.writer.shard().clone(), now()),
-                        }
-                    }
-                };
-                self.link = Link::Reading {
-                    body: response.into_body(),
-                    reader,
-                };
-                self.step(Input::Opened);
-            }
-            News::Answer(Err(error)) => {
-                self.link = Link::Idle;
-                self.step(Input::Failed((&error).into()));
-            }
-            News::Frame(frame) => {
-                // Taken out while it is worked on, so that whatever the machine wants instead can take its place.
-                let Link::Reading { body, reader } = std::mem::replace(&mut self.link, Link::Idle)
-                else {
-                    return;
-                };
-                let left = match reader {
-                    Reader::Page(page) => self
-                        .on_list_frame(page, frame)
-                        .map(|page| (body, Reader::Page(page))),
-                    Reader::Probe(page) => self
-                        .on_probe_frame(page, frame)
-                        .map(|page| (body, Reader::Probe(page))),
-                    Reader::Watch {
-                        lines,
-                        checked,
-                        open,
-                    } => self.on_watch_frame(body, lines, checked, open, frame),
-                };
-                if let Some((body, reader)) = left {
-                    self.link = Link::Reading { body, reader };
-                }
-            }
-        }
-    }
-
-    /// The page, as long as it is to be read on.
-    fn on_list_frame(
-        &mut self,
-        mut page: decode::Page,
-        frame: Option<Result<Bytes, UpstreamError>>,
-    ) -> Option<decode::Page> {
-        match frame {
-            Some(Ok(bytes)) => {
-                let mut items = Vec::new();
-                let pushed = page.push(&bytes, |item| items.push(self.decode(item, 0)));
-                for item in items {
-                    match item {
-                        Ok(object) => self.pending.insert(object),
-                        Err(error) => {
-                            self.complain(&error);
-                            self.pending.insert_unreadable(&error);
-                        }
-                    }
-                }
-                if let Err(error) = pushed {
-                    self.garbled(&error);
-                    return None;
-                }
-                self.step(Input::Bytes).then_some(page)
-            }
-            Some(Err(error)) => {
-                self.step(Input::Failed((&error).into()));
-                None
-            }
-            None => {
-                self.on_page(page);
-                None
-            }
-        }
-    }
-
-    fn on_page(&mut self, page: decode::Page) {
-        let end = match page.finish() {
-            Ok(end) => end,
-            Err(error) => return self.garbled(&error),
-        };
-        if self.scope.metadata_only && end.kind != "PartialObjectMetadataList" {
-            self.step(Input::Failed(whole_objects()));
-            return;
-        }
-        tracing::debug!(revision = %end.revision, remaining = end.remaining, "a page is complete");
-        let mut revision = end.revision;
-        if self.pending.highest > revision.number() && revision.number() > 0 {
-            self.unordered("the list has items that are newer than itself");
-        }
-        revision = self.ordered(revision);
-        self.step(Input::Page {
-            revision,
-            next: end.next,
-        });
-    }
-
-    fn on_probe_frame(
-        &mut self,
-        mut page: decode::Page,
-        frame: Option<Result<Bytes, UpstreamError>>,
-    ) -> Option<decode::Page> {
-        match frame {
-            Some(Ok(bytes)) => {
-                if let Err(error) = page.push(&bytes, |_| ()) {
-                    self.garbled(&error);
-                    return None;
-                }
-                self.step(Input::Bytes).then_some(page)
-            }
-            Some(Err(error)) => {
-                self.step(Input::Failed((&error).into()));
-                None
-            }
-            None => {
-                match page.finish() {
-                    Ok(end) => {
-                        let revision = self.ordered(end.revision);
-                        self.step(Input::Probed(revision));
-                    }
-                    Err(error) => self.garbled(&error),
-                }
-                None
-            }
-        }
-    }
-
-    /// Applies this frame and all that can be read without waiting, up to a batch, and publishes them together.
-    fn on_watch_frame(
-        &mut self,
-        mut body: Body,
-        mut lines: decode::Lines,
-        mut checked: bool,
-        open: OpenWatch,
-        frame: Option<Result<Bytes, UpstreamError>>,
-    ) -> Option<(Body, Reader)> {
-        let (mut bytes, mut events) = (0, 0);
-        let mut frame = Some(frame);
-        let mut kept = true;
-        while kept && let Some(next) = frame {
-            kept = match next {
-                Some(Ok(data)) => {
-                    bytes += data.len();
-                    lines.push(data);
-                    self.on_lines(&mut lines, &mut checked, &mut events)
-                }
-                Some(Err(error)) => {
-                    self.flush();
-                    self.step(Input::Failed((&error).into()));
-                    false
-                }
-                None => {
-                    self.flush();
-                    self.step(Input::Ended {
-                        whole: lines.is_whole(),
-                    });
-                    false
-                }
-            };
-            frame = (bytes < BATCH_BYTES && events < BATCH_EVENTS)
-                .then(|| body.frame().now_or_never())
-                .flatten()
-                .map(link::data);
-        }
-        self.flush();
-        if !kept {
-            self.meters.watch_closed(open.since(), now());
-            return None;
-        }
-        Some((
-            body,
-            Reader::Watch {
-                lines,
-                checked,
-                open,
-            },
-        ))
-    }
-
-    /// Whether the connection is still the same.
-    fn on_lines(
-        &mut self,
-        lines: &mut decode::Lines,
-        checked: &mut bool,
-        events: &mut usize,
-    ) -> bool {
-        let received = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let received = u64::try_from(received.as_nanos()).unwrap_or(u64::MAX);
-        let mut kept = self.step(Input::Bytes);
-        while kept {
-            kept = match lines.take() {
-                Ok(Some(line)) => {
-                    *events += 1;
-                    self.on_line(&line, received, checked)
-                }
-                Ok(None) => return true,
-                Err(error) => {
-                    self.garbled(&error);
-                    false
-                }
-            };
-        }
-        false
-    }
-
-    fn on_line(&mut self, line: &[u8], received: u64, checked: &mut bool) -> bool {
-        match Event::read(line) {
-            Ok(Event::Change { r#type, object }) => {
-                if self.scope.metadata_only && !*checked {
-                    if decode::kind_of(object) != "PartialObjectMetadata" {
-                        return self.step(Input::Failed(whole_objects()));
-                    }
-                    *checked = true;
-                }
-                let decoded = self.decode(object, received).or_else(|error| {
-                    // The members may stand in another order than is usual, and `object` have taken too much.
-                    match Event::read_any(line) {
-                        Ok(Event::Change { object: other, .. }) if other != object => {
-                            self.decode(other, received)
-                        }
-                        _ => Err(error),
-                    }
-                });
-                self.on_change(r#type, decoded)
-            }
-            Ok(Event::Bookmark { revision, end_mark }) => self.on_bookmark(revision, end_mark),
-            Ok(Event::Error(status)) => {
-                self.flush();
-                self.step(Input::Failed(Failure::in_stream(&status)))
-            }
-            Err(error) => {
-                self.flush();
-                let failure = Failure::new(Fault::Garbled, error.to_string());
-                self.step(Input::Failed(Failure {
-                    in_stream: true,
-                    ..failure
-                }))
-            }
-        }
-    }
-
-    fn on_bookmark(&mut self, revision: Revision, end_mark: bool) -> bool {
-        self.meters.bookmark();
-        let revision = self.ordered(revision);
-        let now = now();
-        let input = if end_mark {
-            Input::EndMark(revision.clone())
-        } else {
-            Input::Bookmark(revision.clone())
-        };
-        let step = self.machine.step(input, now);
-        if step.data == Data::Apply {
-            self.writer.advance(revision.number());
-            self.writer.set_unproven(self.machine.is_unproven());
-            (self.dirty, self.proof) = (true, true);
-            if self
-                .verified
-                .is_none_or(|at| now.saturating_duration_since(at) >= VERIFY_INTERVAL)
-            {
-                self.verified = Some(now);
-                if !self.writer.verify() {
-                    self.meters.mismatches.increment(1);
-                    tracing::error!("the running digest did not agree with the state: mended");
-                }
-            }
-        }
-        self.perform(step, now)
-    }
-
-    fn on_change(&mut self, r#type: EventType, decoded: Result<Object, DecodeError>) -> bool {
-        self.meters.event(r#type);
-        let version = match &decoded {
-            Ok(object) => Some(&*object.resource_version),
-            Err(error) => error.resource_version.as_deref(),
-        };
-        let revision = version
-            .map(Revision::parse)
-            .map(|revision| self.ordered(revision));
-        let now = now();
-        let step = self.machine.step(Input::Change(revision.clone()), now);
-        let sound = match step.data {
-            Data::Apply => self.apply(r#type, decoded, revision),
-            Data::Fold => {
-                self.fold(r#type, decoded);
-                true
-            }
-            _ => true,
-        };
-        let kept = self.perform(step, now);
-        if kept && !sound {
-            self.flush();
-            return self.step(Input::Suspect);
-        }
-        kept
-    }
-
-    /// Into the pending list.
-    fn fold(&mut self, r#type: EventType, decoded: Result<Object, DecodeError>) {
-        match (r#type, decoded) {
-            (EventType::Deleted, Ok(object)) => self.pending.remove(&object.key),
-            (EventType::Deleted, Err(DecodeError { key: Some(key), .. })) => {
-                self.pending.remove(&key)
-            }
-            (_, Ok(object)) => self.pending.insert(object),
-            (_, Err(error)) => {
-                self.complain(&error);
-                self.pending.insert_unreadable(&error);
-            }
-        }
-    }
-
-    /// To the writer. Whether it can be.
-    fn apply(
-        &mut self,
-        r#type: EventType,
-        decoded: Result<Object, DecodeError>,
-        revision: Option<Revision>,
-    ) -> bool {
-        if let Err(error) = &decoded
-            && (r#type != EventType::Deleted || error.key.is_none())
-        {
-            self.complain(error);
-        }
-        let Some(revision) = revision else {
-            // Something changed and nobody can say when: a list will tell.
-            return false;
-        };
-        let number = revision.number();
-        if number != 0 && number <= self.writer.revision() {
-            self.meters.stale.increment(1);
-            return !decoded.is_ok_and(|object| self.contradicts(&object));
-        }
-        let gone = if self.scope.selected {
-            Cause::DeletedOrLeft
-        } else {
-            Cause::Deleted
-        };
-        match (r#type, decoded) {
-            (EventType::Deleted, Ok(object)) => {
-                self.writer
-                    .delete(&object.key, Some(&object.uid), number, gone);
-            }
-            (
-                EventType::Deleted,
-                Err(DecodeError {
-                    key: Some(key),
-                    uid,
-                    ..
-                }),
-            ) => {
-                self.writer.delete(&key, uid.as_deref(), number, gone);
-            }
-            (_, Ok(object)) => {
-                self.writer.upsert(Arc::new(object), number);
-            }
-            (_, Err(DecodeError { key: Some(key), .. })) => {
-                self.writer.mark_stale(&key, number);
-            }
-            // Whatever it was, the shard goes on.
-            (_, Err(_)) => self.writer.advance(number),
-        }
-        (self.dirty, self.proof) = (true, true);
-        true
-    }
-
-    /// Whether a change that comes too late is news all the same, which cannot be where versions have an order.
-    fn contradicts(&mut self, object: &Object) -> bool {
-        self.flush();
-        let state = self.writer.shard().state();
-        let held = state.as_ref().and_then(|state| state.get(&object.key));
-        held.is_some_and(|held| {
-            held.uid() == object.uid() && version_number(&**held) < version_number(object)
-        })
-    }
-
-    fn flush(&mut self) {
-        let now = now();
-        if std::mem::take(&mut self.proof) {
-            self.writer.prove(now);
-        }
-        if std::mem::take(&mut self.dirty) {
-            self.writer.publish(now);
-        }
-    }
-
-    fn decode(&self, object: &[u8], received: u64) -> Result<Object, DecodeError> {
-        match &self.served {
-            Some(served) => served.decoder.decode(object, received),
-            None => Err(DecodeError {
-                message: "the kind is not served".to_owned(),
-                key: None,
-                uid: None,
-                resource_version: None,
-            }),
-        }
-    }
-
-    fn complain(&mut self, error: &DecodeError) {
-        use std::sync::atomic::Ordering;
-        self.writer
-            .shard()
-            .counters
-            .undecodable
-            .fetch_add(1, Ordering::Relaxed);
-        self.meters.undecodable.increment(1);
-        let first = match &error.key {
-            None => !std::mem::replace(&mut self.complained_of_unnamed, true),
-            Some(key) => self.complaints.len() < COMPLAINTS && self.complaints.insert(key.clone()),
-        };
-        if first {
-            tracing::warn!(%error, "cannot decode an object: what is cached of it stays, marked stale");
-        }
-    }
-
-    fn garbled(&mut self, error: &decode::DecodeError) {
-        self.flush();
-        let fault = match error {
-            decode::DecodeError::Partial => Fault::Cut,
-            _ => Fault::Garbled,
-        };
-        self.step(Input::Failed(Failure::new(fault, error.to_string())));
-    }
-
-    /// The revision as the kind's versions are: with an order, or without.
-    fn ordered(&self, revision: Revision) -> Revision {
-        match revision {
-            Revision::Number(number) if self.kind.is_unordered() => {
-                Revision::Opaque(number.to_string().into())
-            }
-            Revision::Number(_) => revision,
-            Revision::Opaque(_) => {
-                self.unordered("a resource version is no decimal");
-                revision
-            }
-        }
-    }
-
-    fn unordered(&self, why: &str) {
-        if !self.kind.is_unordered() {
-            tracing::warn!(why, "the resource versions of this kind have no order");
-            self.kind.set_unordered();
-        }
-    }
-
-    fn on_disorder(&mut self, now: Instant) {
-        let before = self.disordered.replace(now);
-        if before.is_some_and(|at| now.saturating_duration_since(at) < DISORDER_MEMORY) {
-            self.unordered("events came out of order again");
-        }
-    }
-}
-
-fn whole_objects() -> Failure {
-    Failure::new(
-        Fault::Refused,
-        "the API server sends whole objects though only metadata was asked for: set `metadataOnly: false` for this kind",
-    )
 }
 
 async fn until(deadline: Option<Instant>) {

@@ -10,7 +10,7 @@ use std::{
 const ARROWS: &[(&str, &[&str])] = &[
     ("admin", &["api", "cache", "heartbeat", "shutdown"]),
     ("api", &["cache", "digest", "object", "proto", "shutdown"]),
-    ("args", &["cli", "config", "upstream"]),
+    ("args", &["cli"]),
     ("cache", &["digest", "object"]),
     ("cli", &["client", "object", "proto"]),
     ("client", &["digest", "object", "proto"]),
@@ -38,7 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("telemetry", &[]),
-    ("upstream", &["config"]),
+    ("upstream", &["args", "config"]),
 ];
 
 /// Crates that only some rooms may name.

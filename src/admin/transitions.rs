@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use async_broadcast::{InactiveReceiver, Receiver, Sender};
 use tokio::sync::Notify;
-use tracing::{info, warn};
 
 use crate::{
     cache::{Catalog, Phase, Status, WakeScope},
@@ -104,16 +103,6 @@ impl Transitions {
     fn tell(&self, kind: &str, namespace: &str, before: &Status, now: &Status) {
         if before.phase == now.phase && before.reason == now.reason {
             return;
-        }
-        let (from, to) = (before.phase.as_str(), now.phase.as_str());
-        let (reason, message) = (&now.reason, &now.message);
-        match now.phase {
-            Phase::Forbidden | Phase::BackingOff | Phase::Removed => {
-                warn!(kind, namespace, from, to, reason, message, "kind changed");
-            }
-            Phase::Waiting | Phase::Syncing | Phase::Live | Phase::Relisting => {
-                info!(kind, namespace, from, to, reason, message, "kind changed");
-            }
         }
         let transition = KindTransition {
             kind: kind.to_owned(),

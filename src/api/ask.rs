@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use tonic::{Status, body::Body, codec::Streaming};
+use tonic::{Code, Status, body::Body, codec::Streaming};
 use tonic_prost::ProstDecoder;
 
 use super::{Error, MAX_REQUEST};
@@ -41,31 +41,39 @@ pub async fn read(request: http::Request<Body>) -> Result<WatchObjectsRequest, S
     let mut messages =
         Streaming::new_request(decoder, request.into_body(), None, Some(MAX_REQUEST));
     let missing = || Status::invalid_argument("the call has no request message");
-    messages.message().await?.ok_or_else(missing)
+    let message = messages.message().await;
+    message.map_err(own_words)?.ok_or_else(missing)
+}
+
+/// tonic says OUT_OF_RANGE of a request that is too large, which here means that a stream cannot go on from its
+/// token; ours come with details.
+pub fn own_words(status: Status) -> Status {
+    if status.code() != Code::OutOfRange || !status.details().is_empty() {
+        return status;
+    }
+    let problem = format!("it has more than {MAX_REQUEST} bytes; ask for less at once");
+    Error::invalid("request", problem).into()
 }
 
 impl Ask {
     /// Refuses what is out of range, and what is not built yet.
     pub fn new(request: &WatchObjectsRequest) -> Result<Self, Error> {
-        built("delivery", request.delivery, |value: proto::Delivery| {
-            matches!(
-                value,
-                proto::Delivery::Unspecified | proto::Delivery::Latest
-            )
-        })?;
-        built("changes", request.changes, |value: proto::Changes| {
-            matches!(value, proto::Changes::Unspecified | proto::Changes::All)
-        })?;
-        built("on_revoke", request.on_revoke, |value: proto::OnRevoke| {
-            matches!(value, proto::OnRevoke::Unspecified | proto::OnRevoke::End)
-        })?;
+        match known::<proto::Delivery>("delivery", request.delivery)? {
+            proto::Delivery::Unspecified | proto::Delivery::Latest => {}
+            other => return Err(not_built("delivery", other.as_str_name())),
+        }
+        match known::<proto::Changes>("changes", request.changes)? {
+            proto::Changes::Unspecified | proto::Changes::All => {}
+            other => return Err(not_built("changes", other.as_str_name())),
+        }
+        match known::<proto::OnRevoke>("on_revoke", request.on_revoke)? {
+            proto::OnRevoke::Unspecified | proto::OnRevoke::End => {}
+            other => return Err(not_built("on_revoke", other.as_str_name())),
+        }
         let on_gap: proto::OnGap = known("on_gap", request.on_gap)?;
         let min_interval = duration("min_interval", request.min_interval)?;
         if let Some(interval) = min_interval.filter(|interval| !interval.is_zero()) {
-            return Err(Error::NotBuilt {
-                field: "min_interval",
-                value: format!("{interval:?}"),
-            });
+            return Err(not_built("min_interval", format!("{interval:?}")));
         }
         let bookmark_interval = duration("bookmark_interval", request.bookmark_interval)?;
         if let Some(interval) =
@@ -104,19 +112,11 @@ fn known<E: TryFrom<i32>>(field: &'static str, value: i32) -> Result<E, Error> {
         .map_err(|_| Error::invalid(field, format!("{value} is not a value that is known here")))
 }
 
-fn built<E: TryFrom<i32> + std::fmt::Debug + Copy>(
-    field: &'static str,
-    value: i32,
-    is_built: impl Fn(E) -> bool,
-) -> Result<(), Error> {
-    let value = known::<E>(field, value)?;
-    if is_built(value) {
-        return Ok(());
-    }
-    Err(Error::NotBuilt {
+fn not_built(field: &'static str, value: impl ToString) -> Error {
+    Error::NotBuilt {
         field,
-        value: format!("{value:?}"),
-    })
+        value: value.to_string(),
+    }
 }
 
 fn duration(
@@ -125,9 +125,12 @@ fn duration(
 ) -> Result<Option<Duration>, Error> {
     value
         .map(|value| {
-            value
-                .try_into()
-                .map_err(|_| Error::invalid(field, "a negative duration"))
+            // Looked at here, since the conversion overflows at the least of them.
+            if value.seconds < 0 || value.nanos < 0 {
+                return Err(Error::invalid(field, "a negative duration"));
+            }
+            let beyond = |_| Error::invalid(field, "a duration beyond all measure");
+            value.try_into().map_err(beyond)
         })
         .transpose()
 }
@@ -149,13 +152,13 @@ mod tests {
         };
         assert_eq!(
             refused(every),
-            "delivery: Every is not built yet; leave it unset"
+            "delivery: DELIVERY_EVERY is not built yet; leave it unset"
         );
         let visible = WatchObjectsRequest {
             changes: proto::Changes::Visible.into(),
             ..request()
         };
-        assert!(refused(visible).starts_with("changes: Visible"));
+        assert!(refused(visible).starts_with("changes: CHANGES_VISIBLE"));
         let interval = WatchObjectsRequest {
             min_interval: Some(prost_types::Duration {
                 seconds: 1,
@@ -176,7 +179,7 @@ mod tests {
             refused(batch),
             "max_batch_bytes: 10 is not between 1024 and 4194304"
         );
-        for (seconds, nanos) in [(0, 5), (301, 0), (-1, 0)] {
+        for (seconds, nanos) in [(0, 5), (301, 0), (-1, 0), (2, -1), (i64::MIN, i32::MIN)] {
             let bookmarks = WatchObjectsRequest {
                 bookmark_interval: Some(prost_types::Duration { seconds, nanos }),
                 ..Default::default()

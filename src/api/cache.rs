@@ -17,7 +17,7 @@ use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
 
 use super::{
-    Api, Error, caller,
+    Api, Error, ask, caller,
     consumers::{Asked, PATIENCE, Registration},
     encode::Encoder,
     freshness, now,
@@ -72,11 +72,11 @@ impl Service<http::Request<Body>> for CacheService {
             let response = match method.as_str() {
                 "GetObject" => {
                     let get = service_fn(|request| get_object(api.clone(), request));
-                    grpc().unary(get, request).await
+                    in_own_words(grpc().unary(get, request).await)
                 }
                 "ListObjects" => {
                     let list = service_fn(|request| list_objects(api.clone(), request));
-                    grpc().server_streaming(list, request).await
+                    in_own_words(grpc().server_streaming(list, request).await)
                 }
                 "WatchObjects" => watch::respond(api, request).await,
                 _ => {
@@ -97,6 +97,14 @@ where
     Ask: prost::Message + Default + Send + 'static,
 {
     Grpc::new(ProstCodec::default()).max_decoding_message_size(super::MAX_REQUEST)
+}
+
+/// A call that tonic refused, as [`ask::own_words`] has it.
+fn in_own_words(response: http::Response<Body>) -> http::Response<Body> {
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() != tonic::Code::Ok => ask::own_words(status).into_http(),
+        _ => response,
+    }
 }
 
 /// Counts a call once its headers are known: of a stream, that is its opening.

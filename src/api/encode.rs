@@ -28,7 +28,7 @@ const MARK: u32 = 2;
 /// So many projections are encoded once for all; who comes with another one is encoded for alone.
 const MAX_SHARED: usize = 64;
 
-/// The projections in use.
+/// The projections in use, or lately.
 #[derive(Debug, Default)]
 pub struct Projections(Mutex<Inner>);
 
@@ -57,7 +57,7 @@ impl Projections {
         let id = if let Some((id, users)) = inner.used.get_mut(&projection) {
             *users += 1;
             Some(*id)
-        } else if inner.used.len() < MAX_SHARED {
+        } else if inner.has_room() {
             // Never used again for another: segments remember what was encoded under it.
             inner.next = inner.next.wrapping_add(1);
             let id = ProjectionId(inner.next);
@@ -74,17 +74,28 @@ impl Projections {
     }
 }
 
+impl Inner {
+    /// Whether there is room for another projection, if need be in the place of one that is used no more.
+    fn has_room(&mut self) -> bool {
+        if self.used.len() < MAX_SHARED {
+            return true;
+        }
+        let unused = self.used.iter().filter(|(_, (_, users))| *users == 0);
+        let oldest = unused
+            .min_by_key(|(_, (id, _))| *id)
+            .map(|(projection, _)| projection.clone());
+        oldest.is_some_and(|oldest| self.used.remove(&oldest).is_some())
+    }
+}
+
 impl Drop for Encoder {
     fn drop(&mut self) {
         if self.id.is_none() {
             return;
         }
-        let mut inner = self.registry.lock();
-        if let Some((_, users)) = inner.used.get_mut(&self.projection) {
+        // It keeps its id, so that whoever comes back finds what was encoded before, and encodes nothing twice.
+        if let Some((_, users)) = self.registry.lock().used.get_mut(&self.projection) {
             *users -= 1;
-            if *users == 0 {
-                inner.used.remove(&self.projection);
-            }
         }
     }
 }
@@ -212,4 +223,34 @@ pub fn prefix(length: usize) -> [u8; PREFIX] {
 fn fill_prefix(buffer: &mut BytesMut) {
     let length = buffer.len() - PREFIX;
     buffer[..PREFIX].copy_from_slice(&prefix(length));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::projection::View;
+
+    #[test]
+    fn a_projection_that_comes_back_finds_what_was_encoded_for_it_before() {
+        let projections = Arc::new(Projections::default());
+        let full = || Projection::new(View::Full, Vec::new());
+        let id = projections.encoder(full()).id;
+        assert!(id.is_some());
+        assert_eq!(projections.encoder(full()).id, id);
+    }
+
+    #[test]
+    fn those_that_are_used_no_more_make_room() {
+        let projections = Arc::new(Projections::default());
+        let of = |n: usize| {
+            let path = format!(".spec.f{n}").parse().unwrap();
+            projections.encoder(Projection::new(View::Full, vec![path]))
+        };
+        let mut used: Vec<_> = (0..MAX_SHARED).map(of).collect();
+        assert!(used.iter().all(|encoder| encoder.id.is_some()));
+        assert!(of(MAX_SHARED).id.is_none());
+        used.pop();
+        assert!(of(MAX_SHARED).id.is_some());
+        assert_eq!(projections.lock().used.len(), MAX_SHARED);
+    }
 }

@@ -30,6 +30,8 @@ pub struct Merge {
     turn: usize,
     /// Inside a catch-up of the part whose turn it is.
     in_atom: bool,
+    /// An atom was left in the middle: what was sent of it counts only with the whole state that is due.
+    torn: bool,
     reset: Option<Reset>,
     fail_on_gap: bool,
     notify: Arc<Notify>,
@@ -113,6 +115,7 @@ impl Merge {
             parts,
             turn: 0,
             in_atom: false,
+            torn: false,
             reset: (!fresh.is_empty()).then_some(Reset {
                 members: fresh,
                 through: None,
@@ -136,6 +139,7 @@ impl Merge {
     /// Whether all that was given out is complete, so that a token may be given.
     pub fn is_complete(&self) -> bool {
         !self.in_atom
+            && !self.torn
             && self
                 .reset
                 .as_ref()
@@ -313,6 +317,7 @@ impl Merge {
         }
         let members = std::mem::take(&mut reset.members);
         self.reset = None;
+        self.torn = false;
         Stepped::Next(Next::ResetEnd(self.namespaces(&members)))
     }
 
@@ -327,6 +332,7 @@ impl Merge {
                 reason: reason_word(reason),
             });
         }
+        self.torn |= self.in_atom || announced;
         self.in_atom = false;
         let mut members = self
             .reset
@@ -335,6 +341,10 @@ impl Merge {
         if !members.contains(&at) {
             members.push(at);
             members.sort_unstable();
+        }
+        for &member in &members {
+            // Nothing is sent of it before all of them can be announced.
+            self.parts[member].start = Start::Nothing;
         }
         self.reset = Some(Reset {
             members,
@@ -404,7 +414,8 @@ impl Merge {
 
     /// Whether the kind is gone and the consumer, which had some of it, knows all about that.
     fn is_removed(&self) -> bool {
-        let served = |part: &Part| matches!(part.start, Start::Cursor { .. });
+        let served =
+            |part: &Part| matches!(part.start, Start::Cursor { .. }) || part.position.is_some();
         self.parts.iter().any(served)
             && self
                 .parts

@@ -12,6 +12,9 @@ use crate::cache::Phase;
 
 /// Domain of every ErrorInfo.
 pub const DOMAIN: &str = "informerd";
+/// Longest message in bytes. A status travels in headers, of which many clients take 8 KiB, and names what was
+/// asked for.
+const MAX_MESSAGE: usize = 1024;
 
 /// Why a call fails, or a stream ends.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +118,15 @@ pub enum Error {
     },
 }
 
+/// The message, cut where it is longer than [`MAX_MESSAGE`].
+fn clip(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+        message.push_str("...");
+    }
+    message
+}
+
 fn because(message: &str) -> String {
     if message.is_empty() {
         String::new()
@@ -201,7 +213,7 @@ impl Error {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let message = error.to_string();
+        let message = clip(error.to_string());
         let mut details = ErrorDetails::with_error_info(error.reason(), DOMAIN, HashMap::new());
         if let Some(field) = error.field() {
             details.add_bad_request_violation(field, &message);
@@ -230,6 +242,19 @@ mod tests {
             (info.reason.as_str(), info.domain.as_str()),
             ("INVALID_FIELD", "informerd")
         );
+    }
+
+    #[test]
+    fn a_status_fits_into_headers_however_long_what_it_quotes() {
+        let status = Status::from(Error::NotFound {
+            resource: "pods".to_owned(),
+            key: "\u{e9}".repeat(60_000),
+        });
+        assert!(status.message().len() <= MAX_MESSAGE + 3);
+        assert!(status.message().ends_with("..."));
+        assert!(status.details().len() < 4 << 10);
+        let short = Status::from(Error::invalid("view", "9"));
+        assert_eq!(short.message(), "view: 9");
     }
 
     #[test]

@@ -462,6 +462,134 @@ async fn idle_streams_get_bookmarks_that_move_their_token() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_to_hear_for_minutes_is_not_falling_behind() {
+    let limits = Limits {
+        journal_bytes: 4 << 10,
+        tombstones: 0,
+        ..Limits::default()
+    };
+    let mut fixture = Fixture::sharded(&[""], limits);
+    let pods = vec![fixture.pod("quiet", "a", 1, "web")];
+    fixture.list(0, pods, 100);
+    let request = WatchObjectsRequest {
+        bookmark_interval: Some(prost_types::Duration {
+            seconds: 300,
+            nanos: 0,
+        }),
+        scope: Some(Scope {
+            namespaces: vec!["quiet".into()],
+            label_selector: "app=web".into(),
+            ..self::pods()
+        }),
+        ..Default::default()
+    };
+    let mut watch = fixture.watch(request).await;
+    watch.initial().await;
+    let consumers = fixture.api.consumers().clone();
+    let elsewhere = async {
+        let mut revision = 100;
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            consumers.expire(now());
+            revision += 1;
+            fixture.upsert("busy", revision, "web");
+        }
+    };
+    let (events, mark) = tokio::select! {
+        next = watch.next() => next,
+        () = elsewhere => unreachable!(),
+    };
+    assert!(events.is_empty());
+    assert_eq!(mark.r#type(), MarkType::Bookmark, "{mark:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_come_back_again_and_again_cost_the_journal_nothing() {
+    let mut fixture = Fixture::with_pods(1);
+    let mut watch = fixture.watch(all_pods()).await;
+    watch.initial().await;
+    let token = watch.token.clone();
+    drop(watch);
+    fixture.upsert("web-000", 101, "web");
+    let journal = || fixture.kind.shards()[0].state().unwrap().journal.bytes();
+    let mut bytes = Vec::new();
+    for _ in 0..3 {
+        let request = WatchObjectsRequest {
+            token: token.clone().into(),
+            ..all_pods()
+        };
+        let (events, _) = fixture.watch(request).await.next().await;
+        assert_eq!(events.len(), 1);
+        bytes.push(journal());
+    }
+    assert!(bytes.iter().all(|one| *one == bytes[0]), "{bytes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_number_of_masks_pushes_out_of_the_journal_what_others_resume_from() {
+    let limits = Limits {
+        journal_bytes: 64 << 10,
+        ..Limits::default()
+    };
+    let mut fixture = Fixture::sharded(&[""], limits);
+    let pods = vec![fixture.pod("default", "web-000", 1, "web")];
+    fixture.list(0, pods, 100);
+    let mask = |n: usize| WatchObjectsRequest {
+        fields: vec![".spec".into(), format!(".status.f{n}")],
+        ..all_pods()
+    };
+    let mut watches = Vec::new();
+    for n in 0..60 {
+        let mut watch = fixture.watch(mask(n)).await;
+        watch.initial().await;
+        watches.push(watch);
+    }
+    for revision in 101..121 {
+        fixture.upsert("web-000", revision, "web");
+        for watch in &mut watches {
+            let (events, _) = watch.next().await;
+            assert_eq!(events.len(), 1);
+        }
+        let journal = &fixture.kind.shards()[0].state().unwrap().journal;
+        assert_eq!(journal.len() as u64, revision - 100);
+        assert!(journal.bytes() <= limits.journal_bytes);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_never_begins_before_the_version_asked_for() {
+    let mut fixture = Fixture::new();
+    let identity = Identity::clone(&*fixture.kind.identity().unwrap());
+    // Not found by discovery yet.
+    fixture.kind = Arc::new(Kind::new(
+        "pods",
+        true,
+        false,
+        7,
+        fixture.kind.shards().to_vec(),
+    ));
+    fixture.api = Api::new(
+        Catalog::new(vec![fixture.kind.clone()]),
+        Settings::default(),
+        fixture.shutdown.clone(),
+    );
+    let request = |version: &str| WatchObjectsRequest {
+        min_resource_version: version.into(),
+        ..all_pods()
+    };
+    let status = fixture.try_watch(request("101")).await.err().unwrap();
+    assert_eq!(reason(&status), "KIND_NOT_SYNCED");
+    let mut client = fixture.client();
+    let (answer, ()) = tokio::join!(client.watch_objects(request("101")), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        fixture.kind.set_identity(identity);
+        let pods = vec![fixture.pod("default", "a", 5, "web")];
+        fixture.list(0, pods, 100);
+    });
+    assert_eq!(reason(&answer.unwrap_err()), "VERSION_NOT_REACHED");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watch_of_an_incomplete_kind_says_so_and_starts_when_it_is_complete() {
     let mut fixture = Fixture::new();
     fixture.writers[0].set_status(Phase::Syncing, "Listing", "page 1");
@@ -753,6 +881,73 @@ async fn bad_scopes_are_refused_naming_the_field() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_is_too_large_is_no_gap() {
+    let fixture = Fixture::with_pods(1);
+    let scope = Some(Scope {
+        label_selector: "a".repeat(300_000),
+        ..pods()
+    });
+    let list = proto::ListObjectsRequest {
+        scope: scope.clone(),
+        ..Default::default()
+    };
+    let watch = WatchObjectsRequest {
+        scope,
+        ..Default::default()
+    };
+    let list = fixture.client().list_objects(list).await.err().unwrap();
+    let watch = fixture.try_watch(watch).await.err().unwrap();
+    for status in [list, watch] {
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        assert!(status.message().starts_with("request: it has more than"));
+        assert_eq!(reason(&status), "INVALID_FIELD");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_comes_back_in_another_version_is_selected_by_that() {
+    let mut fixture = Fixture::with_pods(1);
+    let select = |selector: &str| WatchObjectsRequest {
+        scope: Some(Scope {
+            field_selector: selector.into(),
+            ..pods()
+        }),
+        ..Default::default()
+    };
+    let mut watch = fixture.watch(select("spec.nodeName=node-web")).await;
+    watch.initial().await;
+    let mut lost = fixture.watch(select("spec.schedulerName!=x")).await;
+    lost.initial().await;
+
+    let identity = Identity::clone(&*fixture.kind.identity().unwrap());
+    let paths = [".status.phase", ".spec.nodeName"].map(|path| path.parse().unwrap());
+    let selectable = Selectable::default().with(paths).unwrap();
+    let pruner = Pruner::new(&PruneRules::default()).unwrap();
+    fixture.decoder = Decoder::new("v2", "Pod", true, &pruner, &selectable);
+    fixture.kind.set_identity(Identity {
+        selectable,
+        version: "v2".into(),
+        ..identity
+    });
+    fixture.writers[0].unsync();
+    fixture.writers[0].retire(now());
+    let listed = ["web", "db"].map(|app| fixture.pod("default", app, 120, app));
+    fixture.writers[0].replace(
+        listed.into(),
+        &Unreadable::default(),
+        120,
+        History::New,
+        now(),
+    );
+    watch.initial().await;
+    assert_eq!(watch.names(), ["web"]);
+    let (_, end) = lost.next().await;
+    assert_eq!(end.r#type(), MarkType::End);
+    let status = lost.try_next().await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_metadata_is_never_passed_off_as_the_whole() {
     let mut fixture = Fixture::build(&[""], Limits::default(), true);
     fixture.list(0, Vec::new(), 100);
@@ -828,6 +1023,63 @@ async fn a_kind_in_shards_is_one_stream_with_one_initial_state() {
         "{}",
         status.message()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_begins_anew_is_announced_before_any_of_it_and_no_token_points_into_it() {
+    let mut fixture = Fixture::sharded(&["a", "b"], Limits::default());
+    let many = |fixture: &Fixture, namespace: &str, version: u64| {
+        let name = |n| format!("{namespace}-{n:02}");
+        (0..20)
+            .map(|n| fixture.pod(namespace, &name(n), version, "web"))
+            .collect::<Vec<_>>()
+    };
+    for (shard, namespace) in ["a", "b"].into_iter().enumerate() {
+        let pods = many(&fixture, namespace, 1);
+        fixture.list(shard, pods, 100);
+    }
+    let request = WatchObjectsRequest {
+        max_batch_bytes: 1024,
+        ..all_pods()
+    };
+    let mut watch = fixture.watch(request).await;
+    loop {
+        let message = watch.stream.message().await.unwrap().unwrap();
+        if message.events.iter().any(|event| event.namespace == "b") {
+            break;
+        }
+    }
+    // A new history, which one of the two shards sees later.
+    for writer in &mut fixture.writers {
+        writer.unsync();
+        writer.retire(now());
+    }
+    let again = |fixture: &mut Fixture, shard: usize, pods| {
+        fixture.writers[shard].replace(pods, &Unreadable::default(), 50, History::New, now());
+    };
+    let pods = many(&fixture, "b", 2);
+    again(&mut fixture, 1, pods);
+    let mut late = false;
+    let mut restarted = false;
+    loop {
+        let message = watch.stream.message().await.unwrap().unwrap();
+        // What was on its way may still come.
+        let new = message.events.iter().any(|event| event.revision == 50);
+        assert!(restarted || !new, "{message:?}");
+        let Some(mark) = message.mark else { continue };
+        match mark.r#type() {
+            MarkType::Reset => restarted = true,
+            MarkType::ResetEnd => break,
+            _ => {
+                assert!(mark.token.is_empty(), "{mark:?}");
+                if !std::mem::replace(&mut late, true) {
+                    let pods = many(&fixture, "a", 2);
+                    again(&mut fixture, 0, pods);
+                }
+            }
+        }
+    }
+    assert!(late && restarted);
 }
 
 #[tokio::test(start_paused = true)]

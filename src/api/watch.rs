@@ -31,7 +31,7 @@ use super::{
     wait,
 };
 use crate::{
-    cache::{Kind, Phase, Position, Shard, Status as ShardStatus, Subscription, Use},
+    cache::{Identity, Kind, Phase, Position, Shard, Status as ShardStatus, Subscription, Use},
     object::Object,
     proto::{self, MarkType},
 };
@@ -40,6 +40,9 @@ use crate::{
 const COALESCE: usize = 16 << 10;
 /// How often a stream that always has something to send looks whether the server drains.
 const DRAIN_CHECK: Duration = Duration::from_millis(50);
+/// How often a stream looks where its shards are, however seldom it wants to hear of it. Far below the time
+/// after which what a consumer holds is taken away.
+const ADVANCE: Duration = Duration::from_secs(10);
 
 /// Answers a WatchObjects call.
 pub async fn respond(api: Api, request: http::Request<Body>) -> http::Response<Body> {
@@ -99,6 +102,10 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         ask,
         request,
     };
+    if !watch.request.min_resource_version.is_empty() {
+        // Which shard's version that is can only be told once the kind is known.
+        wait::identity(&watch.kind, wait::capped(wait::SYNC, deadline)).await?;
+    }
     // What is wrong with the request is said at once, where that can be known.
     if watch.begin()?
         && let Some(stream) = &watch.stream
@@ -128,7 +135,7 @@ struct Watch {
     stream: Option<Open>,
     out: VecDeque<Bytes>,
     bookmark_at: Instant,
-    /// Rings at `bookmark_at` or before: to set it anew for each flush would cost more than to look again.
+    /// Rings when it is time to look, or before: to set it anew for each flush would cost more than to look again.
     alarm: Pin<Box<Sleep>>,
     /// The state that the consumer was told last.
     told: Option<(Phase, String, String)>,
@@ -139,6 +146,8 @@ struct Watch {
 
 /// What there is of a watch once its kind is known.
 struct Open {
+    /// What `query` was understood by.
+    identity: Arc<Identity>,
     query: Query,
     encoder: Encoder,
     merge: Merge,
@@ -157,7 +166,8 @@ enum End {
 impl Watch {
     /// Ties the request to its kind, once that is known. Whether it is.
     fn begin(&mut self) -> Result<bool, Error> {
-        if self.stream.is_some() {
+        if let Some(open) = &mut self.stream {
+            open.follow(&self.kind, &self.request)?;
             return Ok(true);
         }
         if self.waiting.is_empty() {
@@ -186,6 +196,7 @@ impl Watch {
             encoder: self.api.0.projections.encoder(query.projection.clone()),
             merge: Merge::new(&query, &places, self.ask.fail_on_gap, &self.notify),
             query,
+            identity,
             work: None,
         });
         self.waiting.clear();
@@ -238,7 +249,8 @@ impl Watch {
             .stream
             .as_ref()
             .and_then(|open| open.merge.look_again());
-        let until = again.map_or(self.bookmark_at, |again| again.min(self.bookmark_at));
+        let until = self.bookmark_at.min(Instant::now() + ADVANCE);
+        let until = again.map_or(until, |again| again.min(until));
         if self.alarm.deadline() > until || self.alarm.is_elapsed() {
             self.alarm.as_mut().reset(until);
         }
@@ -450,6 +462,31 @@ impl Watch {
 }
 
 impl Open {
+    /// A kind may come back in another version (its CRD was changed). What is selected by a path is then found
+    /// elsewhere in its objects, or not at all.
+    fn follow(
+        &mut self,
+        kind: &Arc<Kind>,
+        request: &proto::WatchObjectsRequest,
+    ) -> Result<(), Error> {
+        let Some(identity) = kind
+            .identity()
+            .filter(|identity| !Arc::ptr_eq(identity, &self.identity))
+        else {
+            return Ok(());
+        };
+        let scope = request.scope.clone().unwrap_or_default();
+        self.query = Query::new(
+            kind.clone(),
+            &identity,
+            &scope,
+            request.view,
+            &request.fields,
+        )?;
+        self.identity = identity;
+        Ok(())
+    }
+
     /// Empty as long as the consumer is complete in no shard.
     fn token(&self, kind: &Kind, incarnation: u64) -> Bytes {
         let position = |(shard, position): (&Arc<Shard<Object>>, Option<Position>)| {

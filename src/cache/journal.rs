@@ -93,6 +93,7 @@ impl<T: Item> Segment<T> {
         relist_from: Option<u64>,
         entries: Vec<Entry<T>>,
         encoded_bytes: Arc<AtomicUsize>,
+        limits: &Limits,
     ) -> Self {
         let bytes = entries.iter().map(Entry::bytes).sum();
         Self {
@@ -103,6 +104,7 @@ impl<T: Item> Segment<T> {
             encodings: Encodings {
                 made: Mutex::default(),
                 total: encoded_bytes,
+                limit: limits.journal_bytes / 2,
             },
             bytes,
         }
@@ -114,7 +116,9 @@ impl<T: Item> Segment<T> {
     }
 
     /// The entries in one consumer-independent encoding, made by the first who asks and shared from then on.
-    /// An asker waits for another's encoding of the same segment to be ready rather than repeat it.
+    /// An asker waits for another's encoding of the same segment to be ready rather than repeat it. Not kept
+    /// where the shard's encodings have half of the journal's bytes already: readers must not be able to push
+    /// out of it what others resume from, nor to fill the memory between two publications.
     pub fn encoded(
         &self,
         projection: ProjectionId,
@@ -129,10 +133,12 @@ impl<T: Item> Segment<T> {
             return encoded.clone();
         }
         let encoded = encode(self);
-        self.encodings
-            .total
-            .fetch_add(encoded.size(), Ordering::Relaxed);
-        made.push((projection, encoded.clone()));
+        let Encodings { total, limit, .. } = &self.encodings;
+        // Two at once may go over it by one segment each.
+        if total.load(Ordering::Relaxed) + encoded.size() <= *limit {
+            total.fetch_add(encoded.size(), Ordering::Relaxed);
+            made.push((projection, encoded.clone()));
+        }
         encoded
     }
 }
@@ -177,6 +183,8 @@ struct Encodings {
     made: Mutex<Vec<(ProjectionId, Encoded)>>,
     /// Of all segments of the shard; counted in the journal's bytes.
     total: Arc<AtomicUsize>,
+    /// The most that `total` may be.
+    limit: usize,
 }
 
 impl Drop for Encodings {

@@ -270,6 +270,7 @@ impl<T: Item> Writer<T> {
                 relist_from,
                 entries,
                 self.state.journal.encoded_bytes(),
+                &self.limits,
             )
         });
         let segment = segment.map(|segment| self.state.journal.push(segment));

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use super::time;
 use crate::proto::{Freshness, KindState, KindStatus};
 
-/// A quiet kind proves itself about once a minute, by the API server's bookmarks. This much later something is
-/// wrong.
-const OLD: Duration = Duration::from_secs(90);
+/// A quiet kind proves itself about once a minute, by the API server's bookmarks; after two that did not come the
+/// daemon itself takes the watch for dead.
+const OLD: Duration = Duration::from_secs(130);
 
 /// Of pruned objects that are printed whole.
 pub(super) const PRUNED: &str = "note: these are pruned copies: fields that informerd's config drops are \

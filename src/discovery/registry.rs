@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Catalog, Discovery, ResolvedKind};
+use super::{Availability, Catalog, Discovery, ResolvedKind};
 use crate::upstream::{Upstream, UpstreamError, Verb};
 
 /// Times of the [`Registry`].
@@ -56,9 +56,8 @@ struct Shared {
 
 struct Entry {
     resource: String,
-    served: watch::Sender<Option<Arc<ResolvedKind>>>,
+    served: watch::Sender<Availability>,
     absent_since: Option<Instant>,
-    why: String,
 }
 
 /// What is to be done about one entry.
@@ -94,31 +93,23 @@ impl Registry {
         }
     }
 
-    /// Follows one kind, by any of its names: `None` while it is not served, or not known yet. It keeps group,
-    /// plural and, while that is served, version, whatever else gets the same name later.
-    pub fn subscribe(&self, resource: &str) -> watch::Receiver<Option<Arc<ResolvedKind>>> {
+    /// Follows one kind, by any of its names. It keeps group, plural and, while that is served, version, whatever
+    /// else gets the same name later.
+    pub fn subscribe(&self, resource: &str) -> watch::Receiver<Availability> {
         let mut entries = self.entries();
         if let Some(entry) = entries.iter().find(|entry| entry.resource == resource) {
             return entry.served.subscribe();
         }
-        let served = watch::Sender::new(None);
+        let why = "the API server has not said yet what it serves";
+        let served = watch::Sender::new(Availability::Unknown(why.into()));
         let receiver = served.subscribe();
-        let why = "the API server has not said yet what it serves".to_owned();
         entries.push(Entry {
             resource: resource.to_owned(),
             served,
             absent_since: None,
-            why,
         });
         self.shared.wake.notify_one();
         receiver
-    }
-
-    /// Why a subscribed kind is not served; `None` if it is.
-    pub fn why(&self, resource: &str) -> Option<String> {
-        let entries = self.entries();
-        let entry = entries.iter().find(|entry| entry.resource == resource)?;
-        entry.served.borrow().is_none().then(|| entry.why.clone())
     }
 
     /// What the API server serves; waits until it has said so for the first time.
@@ -153,6 +144,7 @@ impl Registry {
                 Err(error) => {
                     metrics::counter!("informerd_discovery_polls_total", "result" => "failed")
                         .increment(1);
+                    self.doubt(&error);
                     if !complained {
                         tracing::warn!(%error, "cannot ask the API server what it serves; what is known still counts");
                     }
@@ -166,6 +158,22 @@ impl Registry {
                 sleep(DEBOUNCE).await;
                 urgent_until = Instant::now() + URGENT_FOR;
             }
+        }
+    }
+
+    /// Kinds that have not been found yet wait for the API server to answer.
+    fn doubt(&self, error: &UpstreamError) {
+        let why = Availability::Unknown(
+            format!("cannot ask the API server what it serves: {error}").into(),
+        );
+        for entry in self.entries().iter() {
+            entry.served.send_if_modified(|served| {
+                let doubtful = matches!(served, Availability::Unknown(_)) && *served != why;
+                if doubtful {
+                    *served = why.clone();
+                }
+                doubtful
+            });
         }
     }
 
@@ -195,16 +203,14 @@ impl Registry {
         for (at, step) in self.steps(&catalog).into_iter().enumerate() {
             match step {
                 Step::Keep => {}
-                Step::Vanish => self.announce(at, None),
+                Step::Vanish => self.announce_gone(at),
                 Step::Appear(kind) => match discovery.selectable_fields(&kind).await {
                     Ok(selectable) => {
-                        self.announce(
-                            at,
-                            Some(Arc::new(ResolvedKind {
-                                selectable,
-                                ..(*kind).clone()
-                            })),
-                        );
+                        let kind = ResolvedKind {
+                            selectable,
+                            ..(*kind).clone()
+                        };
+                        self.announce(at, kind);
                     }
                     // Next time, then; the others need not wait for it.
                     Err(error) => result = Err(error),
@@ -218,25 +224,30 @@ impl Registry {
         result
     }
 
-    fn announce(&self, at: usize, kind: Option<Arc<ResolvedKind>>) {
+    fn announce(&self, at: usize, kind: ResolvedKind) {
         let entries = self.entries();
         // Entries are only ever added.
         let entry = &entries[at];
-        match &kind {
-            Some(kind) => {
-                tracing::info!(
-                    resource = entry.resource,
-                    api_version = kind.api_version(),
-                    kind = kind.kind,
-                    "the API server serves this kind"
-                );
-            }
-            None => tracing::warn!(
-                resource = entry.resource,
-                "the API server no longer serves this kind"
-            ),
-        }
-        entry.served.send_replace(kind);
+        tracing::info!(
+            resource = entry.resource,
+            api_version = kind.api_version(),
+            kind = kind.kind,
+            "the API server serves this kind"
+        );
+        entry
+            .served
+            .send_replace(Availability::Served(Arc::new(kind)));
+    }
+
+    fn announce_gone(&self, at: usize) {
+        let entries = self.entries();
+        let entry = &entries[at];
+        tracing::warn!(
+            resource = entry.resource,
+            "the API server no longer serves this kind"
+        );
+        let why = format!("the API server no longer serves `{}`", entry.resource);
+        entry.served.send_replace(Availability::Absent(why.into()));
     }
 
     /// Compares what is known of each entry with what is served now.
@@ -244,10 +255,15 @@ impl Registry {
         let mut entries = self.entries();
         let mut taken: Vec<(Arc<ResolvedKind>, String)> = entries
             .iter()
-            .filter_map(|entry| Some((entry.served.borrow().clone()?, entry.resource.clone())))
+            .filter_map(|entry| {
+                Some((
+                    entry.served.borrow().kind()?.clone(),
+                    entry.resource.clone(),
+                ))
+            })
             .collect();
         let steps = entries.iter_mut().map(|entry| {
-            let current = entry.served.borrow().clone();
+            let current = entry.served.borrow().kind().cloned();
             if let Some(current) = current {
                 return self.follow_up(entry, &current, catalog);
             }
@@ -264,9 +280,10 @@ impl Registry {
                     }
                 },
             };
-            if entry.why != why {
+            let absent = Availability::Absent(why.as_str().into());
+            if *entry.served.borrow() != absent {
                 tracing::warn!(resource, why, "waiting for this kind");
-                entry.why = why;
+                entry.served.send_replace(absent);
             }
             Step::Keep
         });
@@ -280,7 +297,6 @@ impl Registry {
                 return Step::Keep;
             }
             entry.absent_since = None;
-            entry.why = format!("the API server no longer serves `{}`", entry.resource);
             return Step::Vanish;
         };
         entry.absent_since = None;

@@ -117,6 +117,8 @@ pub struct Machine {
     reopen: Option<Instant>,
     /// Lists that became needed since the driver looked last.
     begun: Vec<ListCause>,
+    /// What failed since then.
+    failed: Vec<Fault>,
 }
 
 impl Need {
@@ -140,7 +142,7 @@ impl Machine {
             rng: Rng::with_seed(seed),
             state: State::Waiting,
             since: now,
-            report: Report::not_served(),
+            report: Report::starting(),
             served: false,
             used: false,
             idle_until: None,
@@ -162,6 +164,7 @@ impl Machine {
             suspected: None,
             reopen: None,
             begun: Vec::new(),
+            failed: Vec::new(),
         }
     }
 
@@ -188,6 +191,11 @@ impl Machine {
     /// Causes of the lists that became needed since the last call.
     pub fn take_begun(&mut self) -> Vec<ListCause> {
         std::mem::take(&mut self.begun)
+    }
+
+    /// What failed since the last call.
+    pub fn take_failed(&mut self) -> Vec<Fault> {
+        std::mem::take(&mut self.failed)
     }
 
     /// When to send [`Input::Tick`]; `None` only while waiting.
@@ -233,6 +241,7 @@ impl Machine {
             Input::Served => self.on_served(now),
             Input::Changed => self.on_changed(now),
             Input::Gone => self.on_gone(now),
+            Input::Absent { known, why } => self.on_absent(known, &why),
             Input::Used => self.on_used(now),
             Input::Unused => {
                 if self.used {
@@ -387,122 +396,6 @@ impl Machine {
                 .u64(low.as_secs()..=high.as_secs().max(low.as_secs()))
                 .max(1),
         )
-    }
-
-    fn on_served(&mut self, now: Instant) -> Step {
-        if self.served {
-            return Step::keep();
-        }
-        self.served = true;
-        let data = if self.removed {
-            Data::Unsync
-        } else {
-            Data::Keep
-        };
-        if self.removed {
-            (self.removed, self.synced) = (false, false);
-            self.need(ListCause::Reappeared, From::MostRecent);
-        }
-        if !self.wanted(now) {
-            self.report = Report::not_used();
-            return Step { data, io: Io::Keep };
-        }
-        Step {
-            data,
-            io: self.proceed(now),
-        }
-    }
-
-    fn on_gone(&mut self, now: Instant) -> Step {
-        if !self.served {
-            return Step::keep();
-        }
-        self.served = false;
-        (self.need, self.check, self.fault, self.reopen) = (None, None, None, None);
-        self.enter(State::Waiting, now);
-        // Whatever was complete once is retired, even if nobody used it of late: it must not be remembered.
-        self.removed = self.revision.is_some();
-        if self.removed {
-            self.say(
-                Phase::Removed,
-                "NotServed",
-                "the API server no longer serves this kind",
-            );
-            return Step {
-                data: Data::Retire,
-                io: Io::Close,
-            };
-        }
-        self.report = Report::not_served();
-        Step {
-            data: Data::Discard,
-            io: Io::Close,
-        }
-    }
-
-    fn on_changed(&mut self, now: Instant) -> Step {
-        if !self.served {
-            return self.on_served(now);
-        }
-        // Nothing was published yet: then only what is on its way is in the wrong version.
-        let mut data = Data::Discard;
-        if self.revision.is_some() {
-            self.synced = false;
-            self.new_history = true;
-            self.need(ListCause::Version, From::MostRecent);
-            data = Data::Forget;
-        }
-        let io = match self.state {
-            State::Waiting | State::BackingOff(_) => Io::Keep,
-            _ => self.proceed(now),
-        };
-        Step { data, io }
-    }
-
-    fn on_used(&mut self, now: Instant) -> Step {
-        self.used = true;
-        self.idle_until = None;
-        if !self.served || self.state != State::Waiting {
-            return Step::keep();
-        }
-        if self.need.is_none() && self.revision.is_some() {
-            self.need(ListCause::Resumed, From::NotOlderThanOurs);
-        }
-        Step {
-            data: Data::Keep,
-            io: self.proceed(now),
-        }
-    }
-
-    /// Nobody has used the kind for long enough.
-    fn stop(&mut self, now: Instant) -> Step {
-        (self.need, self.check, self.fault, self.reopen) = (None, None, None, None);
-        self.synced = false;
-        self.report = Report::not_used();
-        self.enter(State::Waiting, now);
-        if self.new_history {
-            // What is still to be told stays to be told.
-            self.need(ListCause::History, From::MostRecent);
-        }
-        Step {
-            data: Data::Unsync,
-            io: Io::Close,
-        }
-    }
-
-    fn on_renewed(&mut self, now: Instant) -> Step {
-        match &mut self.state {
-            State::BackingOff(until) => {
-                // These may be the credentials that were missing.
-                if matches!(self.fault, Some(Fault::Unauthorized | Fault::Forbidden)) {
-                    *until = (*until).min(now + SHORT.mul_f64(self.rng.f64()));
-                }
-            }
-            State::Waiting => {}
-            // Forgotten again by the next request, which is sent with the new ones.
-            _ => self.reopen = Some(now + RENEWAL_SPREAD.mul_f64(self.rng.f64())),
-        }
-        Step::keep()
     }
 
     fn on_opened(&mut self, now: Instant) -> Step {
@@ -765,181 +658,10 @@ impl Machine {
             io: self.proceed(now),
         }
     }
-
-    fn on_ended(&mut self, whole: bool, now: Instant) -> Step {
-        let open = match &self.state {
-            State::Watching(open) => open.clone(),
-            State::Streaming(_) => {
-                let message = "the API server ended the watch before its first state was complete";
-                return self.on_failed(Failure::new(Fault::Cut, message), now);
-            }
-            State::Listing(_) | State::Probing(_) => {
-                let message = "the API server's response ended in the middle";
-                return self.on_failed(Failure::new(Fault::Cut, message), now);
-            }
-            State::Waiting | State::BackingOff(_) => return Step::keep(),
-        };
-        if !whole {
-            return self.on_failed(
-                Failure::new(Fault::Cut, "the watch was cut in the middle of an event"),
-                now,
-            );
-        }
-        let lasted = open.opened.map_or(Duration::ZERO, |opened| {
-            now.saturating_duration_since(opened)
-        });
-        if lasted < SHORT {
-            self.shorts += 1;
-            if open.changes == 0 || self.shorts >= STUCK {
-                let message = "the API server ended the watch as soon as it was open";
-                return self.on_failed(Failure::new(Fault::Cut, message), now);
-            }
-        } else {
-            self.shorts = 0;
-        }
-        // Before its time: somebody restarts, perhaps with another etcd. And a kind without bookmarks has nothing
-        // else that would tell.
-        if lasted + TIMEOUT_SLACK < open.asked || !self.bookmarks {
-            self.check_history(Check::Reconnect);
-        }
-        if !self.wanted(now) {
-            return self.stop(now);
-        }
-        Step {
-            data: Data::Keep,
-            io: self.proceed(now),
-        }
-    }
-
-    fn on_failed(&mut self, failure: Failure, now: Instant) -> Step {
-        let again = match &self.state {
-            State::Waiting | State::BackingOff(_) => return Step::keep(),
-            State::Listing(listing) => {
-                let later = listing.revision.is_some();
-                self.list_failed(&failure, later)
-            }
-            State::Streaming(_) => self.stream_failed(&failure, now),
-            State::Watching(_) => self.watch_failed(&failure, now),
-            State::Probing(_) => {
-                if failure.fault == Fault::Refused {
-                    // It cannot be asked like this; the watch will tell.
-                    self.check = None;
-                }
-                false
-            }
-        };
-        let listing = matches!(self.state, State::Listing(_) | State::Streaming(_));
-        let data = if listing { Data::Discard } else { Data::Keep };
-        if again {
-            return Step {
-                data,
-                io: self.proceed(now),
-            };
-        }
-        let wait = self.backoff.failed(now, failure.retry_after, &mut self.rng);
-        let phase = if failure.fault == Fault::Forbidden {
-            Phase::Forbidden
-        } else {
-            Phase::BackingOff
-        };
-        self.fault = Some(failure.fault);
-        self.reopen = None;
-        let mut message = failure.message;
-        if failure.fault == Fault::Refused && matches!(self.state, State::Streaming(_)) {
-            message.push_str(
-                " (write `list: auto` to read in pages where the API server cannot stream a list)",
-            );
-        }
-        self.say(phase, failure.reason, message);
-        self.enter(State::BackingOff(now + wait), now);
-        Step {
-            data,
-            io: Io::Close,
-        }
-    }
-
-    /// Whether to try again at once, in another way.
-    fn list_failed(&mut self, failure: &Failure, later_page: bool) -> bool {
-        let Some(need) = &mut self.need else {
-            return false;
-        };
-        match failure.fault {
-            Fault::Expired => {
-                need.from = From::MostRecent;
-                need.expired += 1;
-                // It takes longer to read page by page than the API server remembers: then all at once.
-                need.paged &= need.expired < STUCK;
-                need.expired <= STUCK
-            }
-            Fault::Refused if later_page => std::mem::take(&mut need.paged),
-            Fault::Refused if need.from != From::MostRecent => {
-                need.from = From::MostRecent;
-                true
-            }
-            Fault::Refused => std::mem::take(&mut need.paged),
-            Fault::TooNew => {
-                self.too_new();
-                false
-            }
-            _ => false,
-        }
-    }
-
-    fn stream_failed(&mut self, failure: &Failure, now: Instant) -> bool {
-        let Some(need) = &mut self.need else {
-            return false;
-        };
-        match failure.fault {
-            Fault::Expired => {
-                need.from = From::MostRecent;
-                need.expired += 1;
-                need.expired <= STUCK
-            }
-            Fault::Refused if self.settings.strategy == ListStrategy::Auto => {
-                self.streams_refused = Some(now);
-                true
-            }
-            Fault::TooNew => {
-                self.too_new();
-                false
-            }
-            Fault::Status | Fault::Timeout | Fault::Cut | Fault::Garbled => {
-                need.streams += 1;
-                false
-            }
-            _ => false,
-        }
-    }
-
-    fn too_new(&mut self) {
-        let Some(need) = &mut self.need else {
-            return;
-        };
-        need.too_new += 1;
-        if need.too_new >= STUCK {
-            need.too_new = 0;
-            self.check_history(Check::TooNew);
-        }
-    }
-
-    fn watch_failed(&mut self, failure: &Failure, now: Instant) -> bool {
-        if failure.fault == Fault::Expired {
-            self.need(ListCause::Expired, From::MostRecent);
-            return self
-                .listed
-                .is_none_or(|at| now.saturating_duration_since(at) >= SOON);
-        }
-        self.check_history(Check::Reconnect);
-        if failure.in_stream || failure.fault == Fault::Refused {
-            self.stuck += 1;
-            if self.stuck >= STUCK {
-                self.stuck = 0;
-                self.need(ListCause::Error, From::MostRecent);
-            }
-        }
-        false
-    }
 }
+
+mod around;
+mod failed;
 
 #[cfg(test)]
 mod tests;

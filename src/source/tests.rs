@@ -12,6 +12,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tower_test::mock::{self, Handle, SendResponse};
 
 use super::*;
+use crate::discovery::ResolvedKind;
 use crate::{
     cache::{Limits, Shard},
     config::{ListStrategy, Place, Start},
@@ -31,7 +32,7 @@ struct World {
     server: Handle<http::Request<Body>, Response<AnyBody>>,
     kind: Arc<Kind>,
     shard: Arc<Shard<Object>>,
-    resolved: watch::Sender<Option<Arc<ResolvedKind>>>,
+    resolved: watch::Sender<Availability>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -136,7 +137,7 @@ impl World {
             0,
             vec![shard.clone()],
         ));
-        let (resolved, served) = watch::channel(Some(Arc::new(resolved())));
+        let (resolved, served) = watch::channel(Availability::Served(Arc::new(resolved())));
         let mut settings = SourceSettings::new(&config, &UpstreamConfig::default(), 7).unwrap();
         // Watches end when the test says so.
         settings.machine.timing.watch_timeout =
@@ -779,6 +780,25 @@ async fn case_8_duplicates_and_events_from_the_past_change_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn versions_that_go_back_twice_though_the_history_does_not_have_no_order() {
+    let (mut world, mut stream) = World::live(paged(), &[pod("a", 1)], 10).await;
+    for version in [2, 3] {
+        assert!(!world.kind.is_unordered());
+        stream.put(event("MODIFIED", &pod("a", version)));
+        world.probed(10).await;
+        world
+            .asked_for("limit=500")
+            .await
+            .ok(list(&[pod("a", version)], 10, ""));
+        stream = world.asked_for("watch=1").await.stream();
+        sleep(120).await;
+    }
+    assert!(world.kind.is_unordered());
+    stream.send(event("MODIFIED", &pod("a", 4))).await;
+    assert_eq!(world.held(), ["a@4"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn case_5_and_9_a_relist_is_told_as_a_difference_with_a_new_uid_as_replaced() {
     let (mut world, stream) =
         World::live(paged(), &[pod("a", 1), pod("b", 2), pod("c", 3)], 10).await;
@@ -814,10 +834,14 @@ async fn case_1_what_was_only_applied_and_not_published_is_deleted_by_a_relist_t
 #[tokio::test(start_paused = true)]
 async fn a_kind_that_is_not_served_waits_until_it_is() {
     let mut world = World::new(paged());
-    world.resolved.send_replace(None);
+    world
+        .resolved
+        .send_replace(Availability::Absent("gone".into()));
     world.quiet(300).await;
     assert_eq!(world.phase(), Phase::Waiting);
-    world.resolved.send_replace(Some(Arc::new(resolved())));
+    world
+        .resolved
+        .send_replace(Availability::Served(Arc::new(resolved())));
     world
         .asked_for("limit=500")
         .await
@@ -844,12 +868,16 @@ async fn a_kind_that_is_removed_shows_its_deletions_and_serves_nothing_until_it_
         (Phase::BackingOff, vec!["b@2".to_owned()]),
         "one 404 sweeps nothing"
     );
-    world.resolved.send_replace(None);
+    world
+        .resolved
+        .send_replace(Availability::Absent("gone".into()));
     settle().await;
     assert_eq!((world.phase(), world.held().len()), (Phase::Removed, 0));
     assert_eq!(world.told(), ["11 Deleted a@1", "11 Vanished b@2"]);
     world.quiet(600).await;
-    world.resolved.send_replace(Some(Arc::new(resolved())));
+    world
+        .resolved
+        .send_replace(Availability::Served(Arc::new(resolved())));
     let asked = world.asked_for("limit=500").await;
     assert!(world.shard.state().is_none());
     assert_eq!(world.phase(), Phase::Syncing);
@@ -872,15 +900,19 @@ async fn a_kind_in_another_version_is_read_anew_as_another_history() {
         .unwrap()
         .json
         .clone();
-    world.resolved.send_replace(Some(Arc::new(ResolvedKind {
-        short_names: Vec::new(),
-        ..resolved()
-    })));
+    world
+        .resolved
+        .send_replace(Availability::Served(Arc::new(ResolvedKind {
+            short_names: Vec::new(),
+            ..resolved()
+        })));
     world.quiet(60).await;
-    world.resolved.send_replace(Some(Arc::new(ResolvedKind {
-        version: "v2".into(),
-        ..resolved()
-    })));
+    world
+        .resolved
+        .send_replace(Availability::Served(Arc::new(ResolvedKind {
+            version: "v2".into(),
+            ..resolved()
+        })));
     let asked = world.asked_for("limit=500").await;
     assert_eq!(asked.path, "/api/v2/pods");
     assert!(!stream.is_open() && world.shard.state().is_none());

@@ -4,6 +4,7 @@
 use std::{
     borrow::Cow,
     ops::RangeInclusive,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -67,6 +68,13 @@ pub enum Input {
     Changed,
     /// Discovery is sure that the kind is gone.
     Gone,
+    /// Discovery has not found the kind.
+    Absent {
+        /// Whether the API server said so, or has not been heard yet.
+        known: bool,
+        /// For a person.
+        why: Arc<str>,
+    },
     /// There is a user.
     Used,
     /// The last user left.
@@ -343,11 +351,19 @@ impl State {
 }
 
 impl Report {
-    pub(super) fn not_served() -> Self {
+    pub(super) fn starting() -> Self {
+        Self {
+            phase: Phase::Waiting,
+            reason: "Discovering".into(),
+            message: "the API server has not said yet what it serves".into(),
+        }
+    }
+
+    pub(super) fn not_served(why: &str) -> Self {
         Self {
             phase: Phase::Waiting,
             reason: "NotServed".into(),
-            message: "the API server does not serve this kind yet".into(),
+            message: why.to_owned().into(),
         }
     }
 

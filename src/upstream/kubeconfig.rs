@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use kube::config::{AuthInfo, Cluster, Config, KubeConfigOptions, Kubeconfig};
 
 use super::exec::{self, ExecError};
+use crate::args::KubeArgs;
 
 /// Which kubeconfig, as given on the command line. The default is what kubectl would use: the files of
 /// `KUBECONFIG`, else `~/.kube/config`, else the pod's service account.
@@ -23,6 +24,15 @@ pub struct KubeSource {
     pub kubeconfig: Option<PathBuf>,
     /// `--context`.
     pub context: Option<String>,
+}
+
+impl From<KubeArgs> for KubeSource {
+    fn from(args: KubeArgs) -> Self {
+        Self {
+            kubeconfig: args.kubeconfig,
+            context: args.context,
+        }
+    }
 }
 
 /// Why the API server's address or the credentials for it are not known.

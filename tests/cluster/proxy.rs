@@ -18,7 +18,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinHandle,
     time::{Instant, sleep_until},
 };
@@ -41,6 +41,8 @@ struct Mode {
     refuse: bool,
     mute: bool,
     delay: Duration,
+    /// Bytes from the server after which a connection is cut.
+    limit: Option<usize>,
     /// How many times all connections were cut.
     cuts: u64,
 }
@@ -60,6 +62,7 @@ impl Proxy {
             refuse: false,
             mute: false,
             delay: Duration::ZERO,
+            limit: None,
             cuts: 0,
         };
         let mode = watch::Sender::new(mode);
@@ -107,6 +110,12 @@ impl Proxy {
     /// Everything arrives this much later, in each direction, in order.
     pub fn delay(&self, delay: Duration) {
         self.mode.send_modify(|mode| mode.delay = delay);
+    }
+
+    /// While set, a connection that has passed so many bytes of its server on passes no more and is cut: in the
+    /// middle of an answer that is larger.
+    pub fn cut_after(&self, bytes: Option<usize>) {
+        self.mode.send_modify(|mode| mode.limit = bytes);
     }
 
     /// New connections go to another server.
@@ -187,10 +196,11 @@ async fn connection(client: TcpStream, mode: watch::Receiver<Mode>, counters: Ar
     let lost = AtomicBool::new(false);
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
+    let full = Notify::new();
     let pumps = async {
         tokio::join!(
-            pump(from_client, to_server, mode.clone(), &lost),
-            pump(from_server, to_client, mode.clone(), &lost),
+            pump(from_client, to_server, mode.clone(), &lost, None),
+            pump(from_server, to_client, mode.clone(), &lost, Some(&full)),
         )
     };
     let mut watched = mode.clone();
@@ -199,17 +209,20 @@ async fn connection(client: TcpStream, mode: watch::Receiver<Mode>, counters: Ar
     tokio::select! {
         _ = pumps => {}
         _ = ended => {}
+        () = full.notified() => {}
     }
     counters.open.fetch_sub(1, Ordering::Relaxed);
 }
 
-/// One direction, until its source ends.
+/// One direction, until its source ends. `full` is told when the limit is reached, if that counts here.
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut mode: watch::Receiver<Mode>,
     lost: &AtomicBool,
+    full: Option<&Notify>,
 ) {
+    let mut passed = 0;
     let (sender, mut receiver) = mpsc::channel::<(Instant, Bytes)>(256);
     let delays = mode.clone();
     let read = async move {
@@ -224,6 +237,12 @@ async fn pump(
     let write = async {
         while let Some((due, bytes)) = receiver.recv().await {
             sleep_until(due).await;
+            let limit = full.and(mode.borrow().limit);
+            if limit.is_some_and(|limit| passed + bytes.len() > limit) {
+                full.inspect(|full| full.notify_one());
+                return;
+            }
+            passed += bytes.len();
             if mode.borrow().mute {
                 lost.store(true, Ordering::Relaxed);
             } else if to.write_all(&bytes).await.is_err() {

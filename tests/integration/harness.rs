@@ -10,23 +10,13 @@ use kube::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::cluster::{
-    self, Authority, Churn, ChurnOptions, Credential, DirectWatch, Operation, Process, Proxy,
-    Scratch, TEST_USER_AGENT, client, fill_pods, list_exact,
+use crate::{
+    cluster::{
+        self, Authority, Churn, ChurnOptions, Credential, DirectWatch, Operation, Process, Proxy,
+        Scratch, TEST_USER_AGENT, client, fill_pods, list_exact,
+    },
+    support::{eventually, pods},
 };
-
-/// Polls until `condition` holds.
-async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition().await {
-        assert!(Instant::now() < deadline, "after 30 s still not: {what}");
-        sleep(Duration::from_millis(50)).await;
-    }
-}
-
-fn pods() -> ApiResource {
-    ApiResource::erase::<Pod>(&())
-}
 
 #[tokio::test]
 async fn a_process_gets_signals_and_is_killed_when_dropped() {

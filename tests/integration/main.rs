@@ -3,5 +3,16 @@
 #[path = "../cluster/mod.rs"]
 mod cluster;
 
+#[path = "../validators/mod.rs"]
+mod validators;
+
+mod churn;
+mod clients;
+mod configuration;
+mod faults;
 mod harness;
+mod kinds;
+mod lifecycle;
 mod manifest;
+mod support;
+mod sync;

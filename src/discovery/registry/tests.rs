@@ -24,12 +24,24 @@ fn run(server: &FakeServer) -> Running {
     Running { registry, task }
 }
 
-async fn next(receiver: &mut watch::Receiver<Option<Arc<ResolvedKind>>>) -> Option<String> {
-    receiver.changed().await.unwrap();
-    receiver
-        .borrow_and_update()
-        .as_ref()
-        .map(|kind| kind.resource())
+/// The kind's name once that is another one than now, or the kind is there or gone.
+async fn next(receiver: &mut watch::Receiver<Availability>) -> Option<String> {
+    let name = |served: &Availability| served.kind().map(|kind| kind.resource());
+    let before = name(&receiver.borrow());
+    name(
+        &receiver
+            .wait_for(|served| name(served) != before)
+            .await
+            .unwrap(),
+    )
+}
+
+/// Why the kind is not there.
+fn why(receiver: &watch::Receiver<Availability>) -> Option<String> {
+    match &*receiver.borrow() {
+        Availability::Unknown(why) | Availability::Absent(why) => Some(why.to_string()),
+        Availability::Served(_) => None,
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -39,19 +51,22 @@ async fn a_served_kind_is_announced_at_once_and_a_missing_one_when_it_comes() {
     let mut pods = running.registry.subscribe("po");
     let mut widgets = running.registry.subscribe("widgets.acme.io");
     assert_eq!(
-        running.registry.why("po").as_deref(),
+        why(&pods).as_deref(),
         Some("the API server has not said yet what it serves")
     );
     running.registry.catalog().await;
-    assert!(pods.borrow_and_update().is_none(), "no such short name");
+    assert!(
+        pods.borrow_and_update().kind().is_none(),
+        "no such short name"
+    );
     assert_eq!(
-        running.registry.why("po").as_deref(),
+        why(&pods).as_deref(),
         Some("the API server serves no `po`; did you mean `pods`?")
     );
 
     let mut pods = running.registry.subscribe("pods");
     assert_eq!(next(&mut pods).await.as_deref(), Some("pods"));
-    assert_eq!(running.registry.why("pods"), None);
+    assert_eq!(why(&pods), None);
 
     server.serve(&[PODS, WIDGETS]);
     let begun = Instant::now();
@@ -111,7 +126,7 @@ async fn a_kind_is_gone_only_when_it_stays_away() {
         "{:?}",
         begun.elapsed()
     );
-    assert!(running.registry.why("widgets").is_some());
+    assert!(why(&widgets).is_some());
 
     server.serve(&[PODS, WIDGETS]);
     assert_eq!(next(&mut widgets).await.as_deref(), Some("widgets.acme.io"));
@@ -126,7 +141,7 @@ async fn a_server_that_cannot_be_asked_makes_nothing_go() {
     server.set_down(true);
     sleep(Duration::from_secs(3600)).await;
     assert!(!pods.has_changed().unwrap());
-    assert_eq!(running.registry.why("pods"), None);
+    assert_eq!(why(&pods), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,9 +152,9 @@ async fn two_names_of_one_kind_are_one_subscription_too_many() {
     let second = running.registry.subscribe("pod");
     next(&mut first).await;
     sleep(Duration::from_secs(100)).await;
-    assert!(second.borrow().is_none());
+    assert!(second.borrow().kind().is_none());
     assert_eq!(
-        running.registry.why("pod").as_deref(),
+        why(&second).as_deref(),
         Some("`pod` is the same kind as `pods`: remove one of them from the config")
     );
 }
@@ -166,7 +181,7 @@ async fn selectable_fields_come_with_the_kind() {
     let mut widgets = running.registry.subscribe("widgets");
     running.registry.catalog().await;
     assert!(
-        widgets.borrow_and_update().is_none(),
+        widgets.borrow_and_update().kind().is_none(),
         "not before its fields are known"
     );
     server.set(
@@ -175,8 +190,5 @@ async fn selectable_fields_come_with_the_kind() {
         serde_json::json!({"spec": {"versions": [{"name": "v1", "selectableFields": [{"jsonPath": ".spec.color"}]}]}}),
     );
     next(&mut widgets).await;
-    assert_eq!(
-        widgets.borrow().as_ref().unwrap().selectable,
-        [".spec.color"]
-    );
+    assert_eq!(widgets.borrow().kind().unwrap().selectable, [".spec.color"]);
 }

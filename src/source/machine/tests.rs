@@ -682,6 +682,9 @@ fn new_credentials_shorten_the_wait_of_who_lacked_them() {
 #[test]
 fn with_new_credentials_the_watch_is_opened_again_where_it_was() {
     let mut sim = Sim::with_bookmarks(10);
+    // Opened long ago, and heard of just now: that is no silence.
+    let _ = sim.after(120.0).step(Input::Bookmark(at(10)));
+    sim.after(15.0);
     assert_eq!(
         sim.step(Input::Renewed),
         Step {
