@@ -87,6 +87,8 @@ pub enum FactsError {
     Garbage(String),
 }
 
+const MAX_NAMESPACES: usize = 32;
+
 const BUILD: &str = "build";
 const NODE: &str = "node";
 const STATISTICS: &str = "statistics";
@@ -230,11 +232,12 @@ fn namespace(name: &str) -> String {
 }
 
 /// The namespaces that a node has, if it told.
-fn names(answers: &Answers) -> Option<Vec<String>> {
+pub(super) fn names(answers: &Answers) -> Option<Vec<String>> {
     let told = answers.get(NAMESPACES)?.ok()?;
-    // A server limits names to 31 characters; a hostile one could name what is no command.
-    let good = |name: &&str| !name.is_empty() && name.len() < 64 && !name.contains('\t');
-    Some(told.split(';').filter(good).map(str::to_owned).collect())
+    // A server has at most 32, of 31 characters each; a hostile one could name what is no command, or millions.
+    let good = |name: &&str| !name.is_empty() && name.len() < 32 && !name.contains('\t');
+    let names = told.split(';').filter(good).take(MAX_NAMESPACES);
+    Some(names.map(str::to_owned).collect())
 }
 
 /// Keys and ids are up to 16 hexadecimal digits.

@@ -20,7 +20,7 @@ use super::{
     connect::{Connect, Stream},
     evidence::{Failure, Member, Moment, NodeReport, Round, Survey, Window},
     login::{self, Credentials},
-    node::{Facts, Question},
+    node::{self, Facts, Question},
     protocol::{Answers, Frame, FrameCodec, FrameType, ProtocolError},
     verdict,
 };
@@ -48,6 +48,15 @@ pub struct Prober {
 }
 
 type Link = Framed<Box<dyn Stream>, FrameCodec>;
+
+/// What is kept of a member within a survey, also when its time is up midway.
+#[derive(Default)]
+struct Contact {
+    link: Option<Link>,
+    /// The namespaces that it says it has: the next question then names them, and one round trip is enough even
+    /// where the time limit leaves no room for a second.
+    namespaces: BTreeSet<String>,
+}
 
 impl Default for ProbeSettings {
     fn default() -> Self {
@@ -95,10 +104,10 @@ impl Prober {
             instant: Instant::now(),
             wall: SystemTime::now(),
         };
-        let mut links: Vec<_> = members.iter().map(|_| None).collect();
-        let first = self.round(size, members, &mut links, base).await;
+        let mut contacts: Vec<_> = members.iter().map(|_| Contact::default()).collect();
+        let first = self.round(size, members, &mut contacts, base).await;
         let second = if verdict::worth_a_second_round(size, members, &first) {
-            Some(self.round(size, members, &mut links, base).await)
+            Some(self.round(size, members, &mut contacts, base).await)
         } else {
             None
         };
@@ -109,7 +118,7 @@ impl Prober {
         &mut self,
         size: u32,
         members: &[Member],
-        links: &mut [Option<Link>],
+        contacts: &mut [Contact],
         base: Moment,
     ) -> Round {
         self.breakers
@@ -120,10 +129,10 @@ impl Prober {
         };
         let start = Instant::now();
         let this = &*self;
-        let all = members.iter().zip(links).map(|(member, link)| {
+        let all = members.iter().zip(&mut *contacts).map(|(member, contact)| {
             let question = &question;
             async move {
-                let outcome = this.ask(member, question, link, start).await;
+                let outcome = this.ask(member, question, contact, start).await;
                 let window = Window {
                     start: base.at(start),
                     end: base.at(Instant::now()),
@@ -136,7 +145,7 @@ impl Prober {
             }
         });
         let reports = join_all(all).await;
-        self.learn(&reports, start);
+        self.learn(&reports, contacts, start);
         Round {
             size,
             reports,
@@ -151,7 +160,7 @@ impl Prober {
         &self,
         member: &Member,
         question: &Question,
-        link: &mut Option<Link>,
+        contact: &mut Contact,
         start: Instant,
     ) -> Result<Facts, Failure> {
         let (uid, address) = key(member).ok_or(Failure::NoAddress)?;
@@ -162,13 +171,13 @@ impl Prober {
         }
         let answered = timeout_at(
             start + settings.timeout,
-            self.exchange(address, question, link),
+            self.exchange(address, question, contact),
         );
         let outcome = answered
             .await
             .unwrap_or(Err(Failure::TimedOut(settings.timeout)));
         if outcome.is_err() {
-            *link = None;
+            contact.link = None;
         }
         outcome
     }
@@ -177,13 +186,16 @@ impl Prober {
         &self,
         address: SocketAddr,
         question: &Question,
-        link: &mut Option<Link>,
+        contact: &mut Contact,
     ) -> Result<Facts, Failure> {
-        let link = match link {
+        let link = match &mut contact.link {
             Some(link) => link,
-            None => link.insert(self.open(address).await?),
+            none => none.insert(self.open(address).await?),
         };
         let mut answers = info(link, question.commands()).await?;
+        contact
+            .namespaces
+            .extend(node::names(&answers).into_iter().flatten());
         let rest = question.rest(&answers);
         if !rest.is_empty() {
             answers.extend(info(link, rest).await?);
@@ -200,8 +212,7 @@ impl Prober {
         Ok(link)
     }
 
-    fn learn(&mut self, reports: &[NodeReport], asked: Instant) {
-        let mut namespaces = BTreeSet::new();
+    fn learn(&mut self, reports: &[NodeReport], contacts: &[Contact], asked: Instant) {
         for report in reports {
             let Some(key) = key(&report.member) else {
                 continue;
@@ -212,12 +223,11 @@ impl Prober {
             }
             let breaker = self.breakers.entry(key).or_default();
             breaker.note(asked, outcome.as_ref().map(|_| ()));
-            if let Ok(facts) = outcome {
-                namespaces.extend(facts.namespaces.keys().cloned());
-            }
         }
-        if !namespaces.is_empty() {
-            self.namespaces = namespaces;
+        let names = contacts.iter().flat_map(|contact| &contact.namespaces);
+        let names: BTreeSet<_> = names.cloned().collect();
+        if !names.is_empty() {
+            self.namespaces = names;
         }
     }
 }
