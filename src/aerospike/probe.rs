@@ -97,6 +97,11 @@ impl Prober {
         })
     }
 
+    /// Closes the circuit of this pod: something about it has changed, so that asking is worth while again at once.
+    pub fn forgive(&mut self, uid: &str) {
+        self.breakers.retain(|(of, _), _| of != uid);
+    }
+
     /// Asks all members at once, and once more, on the same connections, where the first round found all of them
     /// joined: see [`super::evidence`] for what the second round proves.
     pub async fn survey(&mut self, size: u32, members: &[Member]) -> Survey {
