@@ -26,6 +26,8 @@ const HISTORIES: u64 = 1000;
 const LENGTH: Duration = Duration::from_secs(90);
 /// From here on nothing happens to the cluster any more, so that every history has a happy part.
 const CALM: Duration = Duration::from_secs(50);
+/// Longer than two rounds can take: what is the case in both was so in between.
+const REVIEW: Duration = Duration::from_secs(4);
 
 /// What a history leaves behind.
 #[derive(Default)]
@@ -44,11 +46,14 @@ struct Scene {
     /// Whether a node could not be asked in time, in turns.
     hidden: Vec<(Instant, bool)>,
     bad_manners: BTreeSet<usize>,
+    /// Whether this is the history of a [`relay`].
+    relay: bool,
 }
 
 impl Scene {
     fn new(rng: &mut Rng) -> Self {
-        let size = rng.usize(1..=4);
+        let relay = rng.u32(0..3) == 0;
+        let size = rng.usize(if relay { 2 } else { 1 }..=4);
         let interval = Duration::from_millis(rng.u64(2000..=5000));
         let rules = Rules {
             build: [Build::V6, Build::V8, Build::V81][rng.usize(0..3)],
@@ -56,7 +61,7 @@ impl Scene {
             notice: Duration::from_millis(rng.u64(300..2000)),
             spread: Duration::from_millis(rng.u64(1..600)),
             migration_rate: rng.u64(100..4000),
-            review: Duration::from_secs(4),
+            review: REVIEW,
             ..Rules::default()
         };
         let model = Model::new(size, rules, rng.u64(..));
@@ -74,6 +79,7 @@ impl Scene {
             interval,
             hidden: vec![(Instant::now(), false)],
             bad_manners: BTreeSet::new(),
+            relay,
         }
     }
 
@@ -139,6 +145,23 @@ fn happen(model: &Model, bad_manners: &mut BTreeSet<usize>, rng: &mut Rng) {
     }
 }
 
+/// Two nodes take turns at being full, and answer at different times: one that looks at each only once may find the
+/// first before it falls ill and the second after it got well, though there is no instant at which both are well.
+async fn relay(model: &Model, begun: Instant, rng: &mut Rng) {
+    model.set_manner(0, Manner::Slow(Duration::from_millis(rng.u64(1..50))));
+    model.set_manner(1, Manner::Slow(Duration::from_millis(rng.u64(300..600))));
+    let mut at = begun + Duration::from_millis(rng.u64(8000..12_000));
+    for turn in 0.. {
+        if at >= begun + CALM {
+            break;
+        }
+        sleep_until(at).await;
+        model.fill(turn % 2, 99);
+        model.fill((turn + 1) % 2, 10);
+        at += REVIEW;
+    }
+}
+
 /// All troubles are over.
 fn calm(model: &Model) {
     model.heal();
@@ -178,9 +201,13 @@ async fn history(seed: u64) -> Tally {
     let mut trouble = rng.fork();
     let mut bad_manners = std::mem::take(&mut scene.bad_manners);
     let mut hidden = std::mem::take(&mut scene.hidden);
+    let relayed = scene.relay;
     let events = async {
+        if relayed {
+            relay(&model, begun, &mut trouble).await;
+        }
         let mut at = begun + Duration::from_millis(trouble.u64(0..8000));
-        while at < begun + CALM {
+        while !relayed && at < begun + CALM {
             sleep_until(at).await;
             happen(&model, &mut bad_manners, &mut trouble);
             hidden.push((Instant::now(), !bad_manners.is_empty()));
