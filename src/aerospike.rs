@@ -24,6 +24,8 @@ pub mod protocol;
 pub mod verdict;
 
 #[cfg(test)]
+mod network_tests;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;

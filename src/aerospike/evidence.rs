@@ -5,7 +5,7 @@
 //! ended. A node that was well both times, in the same cluster (keys never come back) and without a restart, was
 //! well at the instant between the rounds, and so were all the others: one instant, which the window holds. What a
 //! node could hide is only that a flag turned bad and good again within those milliseconds; servers review
-//! stop-writes every ten seconds, and the rest does not turn back under one cluster key.
+//! stop-writes every ten seconds, clocks drift slowly, and the rest does not turn back under one cluster key.
 
 use std::{
     net::SocketAddr,

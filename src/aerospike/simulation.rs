@@ -22,7 +22,7 @@ use super::{
 };
 
 /// In a debug build a history takes some milliseconds.
-const HISTORIES: u64 = 1000;
+const HISTORIES: u64 = 700;
 const LENGTH: Duration = Duration::from_secs(90);
 /// From here on nothing happens to the cluster any more, so that every history has a happy part.
 const CALM: Duration = Duration::from_secs(50);
