@@ -3,9 +3,9 @@
 //! It holds what real nodes hold: who is up and whom each can hear, every node's view of the cluster (its paxos
 //! view), partitions on the move, room and clocks. What happens to it is told by a few verbs ([`Model::stop`],
 //! [`Model::split`], [`Model::fill`], ...); the rest follows in its own time: heartbeats are missed, a new key is
-//! agreed on, node after node takes it over, partitions move, limits are reviewed. Every answer is derived from that state at the
-//! instant at which it is given, in the words of the server version that the node runs; none is canned. [`Model::truth`] says
-//! when the cluster was in fact safe, which is what verdicts are tested against.
+//! agreed on, node after node takes it over, partitions move, limits are reviewed. Every answer is derived from that
+//! state at the instant at which it is given, in the words of the server version that the node runs; none is canned.
+//! [`Model::truth`] says when the cluster was in fact safe, which is what verdicts are tested against.
 //!
 //! "Safe" is what the nodes hold, taken at one instant: a network that was cut just now and that nobody has noticed
 //! is not in it, for nobody can know.

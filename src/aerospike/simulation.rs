@@ -1,7 +1,8 @@
 //! Random histories of the model against the verdicts that a prober comes to, on a paused clock.
 //!
 //! Two things must hold in every one of them. No verdict SafeToDisrupt is Ready unless its window holds an instant at
-//! which the model was safe. And a cluster that stays safe and can be asked is said to be so within two probe intervals.
+//! which the model was safe. And a cluster that stays safe and can be asked is said to be so within two probe
+//! intervals.
 //!
 //! `INFORMERD_HISTORIES=10000` runs as many, `INFORMERD_SEED=7` that one alone; a failure names its seed.
 
