@@ -2,10 +2,11 @@
 
 use std::{env, error::Error, path::PathBuf};
 
-const PROTOS: [&str; 3] = [
+const PROTOS: [&str; 4] = [
     "proto/informerd/v1/types.proto",
     "proto/informerd/v1/cache.proto",
     "proto/informerd/v1/introspection.proto",
+    "proto/informerd/v1/readiness.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

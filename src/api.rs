@@ -4,6 +4,7 @@
 //! rest is ordinary request and answer. Only this module and the client know tonic.
 
 use std::{
+    fmt,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -13,7 +14,8 @@ use futures::StreamExt;
 use tonic::transport::{Server, server::TcpConnectInfo};
 
 use crate::{
-    cache::Catalog,
+    cache::{Catalog, Limits},
+    readiness::Board,
     shutdown::{Shutdown, Stage},
 };
 
@@ -28,6 +30,7 @@ pub mod introspection;
 mod merge;
 mod messages;
 pub mod query;
+pub mod readiness;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -51,9 +54,10 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Api(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     catalog: Catalog,
+    board: Board,
+    live: Option<Arc<dyn readiness::Live>>,
     settings: Settings,
     consumers: Arc<Consumers>,
     projections: Arc<encode::Projections>,
@@ -61,6 +65,14 @@ struct Inner {
     /// Tells this process's tokens from others'.
     incarnation: u64,
     shutdown: Shutdown,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How the services behave.
@@ -81,8 +93,23 @@ impl Default for Settings {
 impl Api {
     /// Serves these kinds until the shutdown begins to drain; then streams end with a last token.
     pub fn new(catalog: Catalog, settings: Settings, shutdown: Shutdown) -> Self {
+        let none: [&str; 0] = [];
+        let board = Board::new(none, Limits::default());
+        Self::with_board(catalog, board, None, settings, shutdown)
+    }
+
+    /// The same with verdicts. `live` asks the API server itself.
+    pub fn with_board(
+        catalog: Catalog,
+        board: Board,
+        live: Option<Arc<dyn readiness::Live>>,
+        settings: Settings,
+        shutdown: Shutdown,
+    ) -> Self {
         Self(Arc::new(Inner {
             catalog,
+            board,
+            live,
             settings,
             consumers: Arc::default(),
             projections: Arc::default(),
@@ -148,6 +175,7 @@ impl Api {
             .add_service(reflection.build_v1()?)
             .add_service(reflection_alpha.build_v1alpha()?)
             .add_service(cache::CacheService::new(self.clone()))
+            .add_service(readiness::service(self.clone()))
             .add_service(introspection::service(self))
             .serve_with_incoming_shutdown(incoming, draining)
             .await?;

@@ -11,17 +11,23 @@ use crate::{
     api::{self, Api},
     args::ServeArgs,
     cache::{Catalog, Kind, Limits, Writer},
-    config::{self, Config, ConfigError, KindConfig, LogFormat, Named, Namespaces, Reads, Start},
-    controller::{self, Reconciler, node::NodeController},
+    config::{self, Config, ConfigError, KindConfig, LogFormat, Namespaces, Reads, Start},
+    controller,
     discovery::{self, Registry, RegistrySettings},
-    feed::{self, Feed},
+    feed,
     heartbeat::Heartbeats,
     object::{Object, prune::PruneError},
+    readiness,
     shutdown::{Shutdown, Stage},
     source::{self, Source, SourceSettings},
     telemetry::{self, TelemetryError},
     upstream::{self, ConnectError, Upstream, UpstreamSettings},
 };
+
+mod control;
+mod live;
+
+use live::LiveReads;
 
 /// Why the daemon did not start, or ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +92,7 @@ impl AppError {
 
 /// What all controllers read; a config that leaves that out is refused.
 pub fn reads() -> Vec<Reads> {
-    NodeController::READS.to_vec()
+    control::reads()
 }
 
 /// `informerd serve`: runs until a signal, or until a part fails.
@@ -124,7 +130,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
     daemon.run("credentials", reloader.run());
     daemon.run("discovery", registry.clone().run());
     let (catalog, first_sync) = daemon.follow(&config, &upstream, &registry)?;
-    daemon.control(&config.controllers, &catalog);
+    let board = control::start(&mut daemon, &config, &catalog);
 
     let transitions = Transitions::new();
     let (health, reporting) = health::service(&transitions).await;
@@ -142,7 +148,14 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
     let settings = api::Settings {
         bookmark_interval: config.bookmark_interval,
     };
-    let api = Api::new(catalog.clone(), settings, shutdown.clone());
+    let live: Arc<dyn api::readiness::Live> = Arc::new(LiveReads::new(upstream.clone()));
+    let api = Api::with_board(
+        catalog.clone(),
+        board,
+        Some(live),
+        settings,
+        shutdown.clone(),
+    );
     let (consumers, beat) = (
         api.consumers().clone(),
         daemon.heartbeats.register("consumers"),
@@ -176,6 +189,7 @@ fn describe_metrics() {
     feed::describe_metrics();
     controller::describe_metrics();
     controller::node::describe_metrics();
+    readiness::describe_metrics();
     api::describe_metrics();
 }
 
@@ -321,32 +335,6 @@ impl Daemon {
             });
         }
         Ok(())
-    }
-
-    /// Runs the configured controllers, each on the feed of its kind. The config was checked for what they read.
-    fn control(&mut self, controllers: &[Named], catalog: &Catalog) {
-        for named in controllers {
-            if named.name != NodeController::NAME {
-                continue;
-            }
-            let Some(nodes) = catalog.find("nodes").or_else(|| {
-                let names = NodeController::READS.iter().flat_map(|reads| reads.aliases);
-                names.copied().find_map(|name| catalog.find(name))
-            }) else {
-                continue;
-            };
-            let (feed, runner) = Feed::new(nodes.clone());
-            let beat = self.heartbeats.register("feed/nodes");
-            self.until_drained(runner.run(beat, self.shutdown.clone()));
-            let (beat, shutdown) = (
-                self.heartbeats.register("controller/node"),
-                self.shutdown.clone(),
-            );
-            self.until_drained(async move {
-                let settings = controller::Settings::default();
-                controller::run(NodeController::new(), &feed, settings, beat, shutdown).await;
-            });
-        }
     }
 
     /// Until the process is to end: drained, or because something failed.

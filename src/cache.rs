@@ -11,6 +11,8 @@
 //! Everything here is generic over the [`Item`], because the readiness board is the same machine over
 //! verdicts, and free of I/O and of clocks (times come in as arguments), so that it can be simulated.
 
+use std::fmt;
+
 use crate::object::{Key, Object};
 
 pub mod cursor;
@@ -34,7 +36,7 @@ pub use wake::{Subscription, WakeScope};
 pub use writer::{Applied, History, Unreadable, Writer};
 
 /// What a shard holds. Cheap to share, never changed once it is in.
-pub trait Item: Send + Sync + 'static {
+pub trait Item: fmt::Debug + Send + Sync + 'static {
     /// What names it within its kind.
     fn key(&self) -> &Key;
     /// Tells it from another item that had the same key before or has it after.

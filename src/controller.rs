@@ -8,7 +8,7 @@
 //! what was deleted.
 
 use std::{
-    any::Any, error::Error, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration,
+    any::Any, error::Error, fmt, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration,
 };
 
 use futures::{FutureExt, StreamExt};
@@ -26,7 +26,12 @@ use crate::{
 };
 
 mod backoff;
+pub mod members;
 pub mod node;
+pub mod opinion;
+pub mod outdated;
+pub mod service;
+pub mod workload;
 mod workqueue;
 
 pub use kube::runtime::controller::Action;
@@ -36,7 +41,7 @@ use workqueue::Workqueue;
 
 /// One controller: brings about what one object asks for.
 pub trait Reconciler: Send + Sync + 'static {
-    /// In metrics and logs.
+    /// As in the config.
     const NAME: &'static str;
     /// Everything that it reads, its own kind first.
     const READS: &'static [Reads];
@@ -144,8 +149,54 @@ pub fn describe_metrics() {
     workqueue::describe_metrics();
 }
 
+/// What makes a controller reconcile: the changes of its own kind, and those of others.
+#[derive(Debug)]
+pub struct Triggers {
+    name: Arc<str>,
+    feed: Feed,
+    watches: Vec<Watch>,
+}
+
+/// A kind whose changes concern objects of another.
+struct Watch {
+    feed: Feed,
+    map: Box<dyn Fn(&Handle) -> Vec<Key> + Send + Sync>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Watch({:?})", self.feed.kind())
+    }
+}
+
+impl Triggers {
+    /// By its own kind. `name` is what the controller is called in metrics and logs, where one of them runs on
+    /// several kinds.
+    pub fn of(name: impl Into<Arc<str>>, feed: Feed) -> Self {
+        Self {
+            name: name.into(),
+            feed,
+            watches: Vec::new(),
+        }
+    }
+
+    /// Also by another kind: `map` says which objects of the controller's own kind a change there concerns,
+    /// deletions included. Those that do not exist are left out.
+    #[must_use]
+    pub fn and(
+        mut self,
+        feed: Feed,
+        map: impl Fn(&Handle) -> Vec<Key> + Send + Sync + 'static,
+    ) -> Self {
+        let map = Box::new(map);
+        self.watches.push(Watch { feed, map });
+        self
+    }
+}
+
 /// What one run of a controller shares among its reconciles.
 struct Context<R> {
+    name: Arc<str>,
     reconciler: R,
     acknowledger: Acknowledger,
     backoff: Backoff,
@@ -153,34 +204,57 @@ struct Context<R> {
     timeout: Duration,
 }
 
-/// Runs a controller on the feed of its kind until draining begins, and then until the reconciles that are
-/// running have ended or the grace period has.
+/// Runs a controller until draining begins, and then until the reconciles that are running have ended or the
+/// grace period has.
 pub async fn run<R: Reconciler>(
     reconciler: R,
-    feed: &Feed,
+    triggers: Triggers,
     settings: Settings,
     heartbeat: Heartbeat,
     shutdown: Shutdown,
 ) {
-    let (subscriber, acknowledger) = feed.subscribe_primary(R::NAME);
+    let Triggers {
+        name,
+        feed,
+        watches,
+    } = triggers;
+    let (subscriber, acknowledger) = feed.subscribe_primary(&name);
     let context = Arc::new(Context {
         reconciler,
         acknowledger,
         backoff: Backoff::new(settings.backoff, settings.backoff_max),
-        workqueue: Workqueue::new(R::NAME),
+        workqueue: Workqueue::new(&name),
         timeout: settings.timeout,
+        name: name.clone(),
     });
-    gauge!("controller_runtime_max_concurrent_reconciles", "controller" => R::NAME)
+    gauge!("controller_runtime_max_concurrent_reconciles", "controller" => name.clone())
         .set(f64::from(settings.concurrency));
-    let triggers = {
+    let primary = {
         let context = context.clone();
         subscriber.inspect(move |handle| context.workqueue.add(handle.key()))
     };
     let config = Config::default()
         .debounce(settings.debounce)
         .concurrency(settings.concurrency);
-    let results = Controller::for_shared_stream_with(triggers, feed.store(), feed.kind().clone())
-        .with_config(config)
+    let mut controller =
+        Controller::for_shared_stream_with(primary, feed.store(), feed.kind().clone())
+            .with_config(config);
+    for Watch { feed: other, map } in watches {
+        let (context, feed) = (context.clone(), feed.clone());
+        let concerns = move |handle: Arc<Handle>| {
+            let there = |key: &Key| feed.store().get(&feed.kind().object_ref(key)).is_some();
+            let keys = map(&handle).into_iter().filter(there);
+            let to_ref = |key: Key| {
+                context.workqueue.add(&key);
+                feed.kind().object_ref(&key)
+            };
+            keys.map(to_ref).collect::<Vec<_>>()
+        };
+        let subscriber = other.subscribe(&name);
+        controller =
+            controller.watches_shared_stream_with(subscriber, concerns, other.kind().clone());
+    }
+    let results = controller
         .graceful_shutdown_on(shutdown.draining_owned())
         .run(
             |handle, context: Arc<Context<R>>| async move { context.reconcile(handle).await },
@@ -206,7 +280,7 @@ impl<R: Reconciler> Context<R> {
     async fn reconcile(&self, handle: Arc<Handle>) -> Result<Action, ReconcileError> {
         self.workqueue.start(handle.key());
         let began = Instant::now();
-        gauge!("controller_runtime_active_workers", "controller" => R::NAME).increment(1);
+        gauge!("controller_runtime_active_workers", "controller" => self.name.clone()).increment(1);
         // The async block, so that a panic before the first await is caught too.
         let reconcile = async { self.reconciler.reconcile(handle.clone()).await };
         let outcome = match timeout(self.timeout, AssertUnwindSafe(reconcile).catch_unwind()).await
@@ -215,9 +289,9 @@ impl<R: Reconciler> Context<R> {
             Ok(Err(panic)) => Err(ReconcileError::Panicked(words(&*panic).to_owned())),
             Err(_) => Err(ReconcileError::TimedOut(self.timeout)),
         };
-        gauge!("controller_runtime_active_workers", "controller" => R::NAME).decrement(1);
+        gauge!("controller_runtime_active_workers", "controller" => self.name.clone()).decrement(1);
         self.workqueue.done(began.elapsed());
-        count::<R>(&outcome, began.elapsed());
+        self.count(&outcome, began.elapsed());
         // What cannot be dealt with, ever, must not be kept for ever either.
         let dealt_with = outcome
             .as_ref()
@@ -233,8 +307,34 @@ impl<R: Reconciler> Context<R> {
         outcome
     }
 
+    fn count(&self, outcome: &Result<Action, ReconcileError>, took: Duration) {
+        let result = match outcome {
+            Ok(action) if *action == Action::await_change() => "success",
+            Ok(_) => "requeue_after",
+            Err(_) => "error",
+        };
+        counter!("controller_runtime_reconcile_total", "controller" => self.name.clone(), "result" => result)
+            .increment(1);
+        histogram!("controller_runtime_reconcile_time_seconds", "controller" => self.name.clone())
+            .record(took.as_secs_f64());
+        let Err(failure) = outcome else { return };
+        counter!("controller_runtime_reconcile_errors_total", "controller" => self.name.clone())
+            .increment(1);
+        match failure {
+            ReconcileError::Permanent(_) => {
+                counter!("controller_runtime_terminal_reconcile_errors_total", "controller" => self.name.clone())
+                    .increment(1);
+            }
+            ReconcileError::Panicked(_) => {
+                counter!("controller_runtime_reconcile_panics_total", "controller" => self.name.clone())
+                    .increment(1);
+            }
+            ReconcileError::Transient(_) | ReconcileError::TimedOut(_) => {}
+        }
+    }
+
     fn on_error(&self, handle: &Handle, failure: &ReconcileError) -> Action {
-        let (controller, object) = (R::NAME, handle.key());
+        let (controller, object) = (&*self.name, handle.key());
         if failure.is_permanent() {
             error!(controller, %object, error = %failure, "reconcile failed; not tried again before the object changes");
             return Action::await_change();
@@ -255,42 +355,17 @@ impl<R: Reconciler> Context<R> {
                     object.namespace.as_deref().unwrap_or_default(),
                     &object.name,
                 );
-                debug!(controller = R::NAME, object = %key, "deleted and dealt with");
+                debug!(controller = &*self.name, object = %key, "deleted and dealt with");
                 self.workqueue.start(&key);
                 self.backoff.forget(&key);
             }
             Err(kube_controller::Error::QueueError(failure)) => {
-                error!(controller = R::NAME, error = %failure, "the queue failed");
+                error!(controller = &*self.name, error = %failure, "the queue failed");
             }
             Err(kube_controller::Error::RunnerError(failure)) => {
-                error!(controller = R::NAME, error = %failure, "the feed ended before it was ready");
+                error!(controller = &*self.name, error = %failure, "the feed ended before it was ready");
             }
         }
-    }
-}
-
-fn count<R: Reconciler>(outcome: &Result<Action, ReconcileError>, took: Duration) {
-    let result = match outcome {
-        Ok(action) if *action == Action::await_change() => "success",
-        Ok(_) => "requeue_after",
-        Err(_) => "error",
-    };
-    counter!("controller_runtime_reconcile_total", "controller" => R::NAME, "result" => result)
-        .increment(1);
-    histogram!("controller_runtime_reconcile_time_seconds", "controller" => R::NAME)
-        .record(took.as_secs_f64());
-    let Err(failure) = outcome else { return };
-    counter!("controller_runtime_reconcile_errors_total", "controller" => R::NAME).increment(1);
-    match failure {
-        ReconcileError::Permanent(_) => {
-            counter!("controller_runtime_terminal_reconcile_errors_total", "controller" => R::NAME)
-                .increment(1);
-        }
-        ReconcileError::Panicked(_) => {
-            counter!("controller_runtime_reconcile_panics_total", "controller" => R::NAME)
-                .increment(1);
-        }
-        ReconcileError::Transient(_) | ReconcileError::TimedOut(_) => {}
     }
 }
 

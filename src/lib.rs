@@ -14,9 +14,11 @@
 //!      | readers load a State and walk it; every consumer is a Cursor
 //!      |---------------------------|
 //!      v                           v
-//!  feed: kube's shared store    api: CacheService, IntrospectionService
-//!      v
-//!  controller: node (kube Controllers; what to do is decided by a pure function)
+//!  feed: kube's shared store    api: CacheService, ReadinessService, IntrospectionService
+//!      v                           ^
+//!  controller: node, service, workload (kube Controllers; what to do is decided by pure functions)
+//!      v                           |
+//!  readiness   the board, one verdict for each target: the cache's machine over verdicts
 //! ```
 //!
 //! Data goes one way; there are no loops. `app` wires it all and nothing else does. Beside the way stand:
@@ -26,7 +28,8 @@
 //!
 //! # Who may know whom
 //!
-//! `object` <- `cache` <- `source`, `feed`, `api`, `admin`; `feed` <- `controller`. Only `source`, `discovery` and
+//! `object` <- `cache` <- `source`, `feed`, `readiness`, `api`, `admin`; `feed`, `readiness` <- `controller`;
+//! `readiness` <- `api`. Only `source`, `discovery` and
 //! `upstream` talk to the API server. Only `api`, `client` and `admin` (for health) know gRPC; `cache` knows
 //! neither. Only `app` sees all. `tests/architecture.rs` holds this.
 //!
@@ -42,6 +45,9 @@
 //!   and sweeps nothing (`source::tests`).
 //! - Invariant: memory is bounded by objects + journal + consumers times a small constant.
 //! - Invariant: what is pruned never reaches the cache, and what is served says that it is pruned.
+//! - Invariant: a verdict is never Ready from silence, from another uid or from another generation; what nothing
+//!   recent supports becomes Unknown by itself (`readiness::tests`, `controller::workload::tests`).
+//! - Invariant: a wait that is made after a write is not satisfied by what was before it (`api::readiness::tests`).
 //! - Invariant: a token is given only where all that was sent before it is complete (`api::merge`).
 //!
 //! # What it costs
@@ -66,6 +72,7 @@ pub mod feed;
 pub mod heartbeat;
 pub mod object;
 pub mod proto;
+pub mod readiness;
 pub mod shutdown;
 pub mod source;
 pub mod telemetry;

@@ -10,7 +10,17 @@ use std::{
 const ARROWS: &[(&str, &[&str])] = &[
     ("admin", &["api", "cache", "heartbeat", "shutdown"]),
     ("aerospike", &[]),
-    ("api", &["cache", "digest", "object", "proto", "shutdown"]),
+    (
+        "api",
+        &[
+            "cache",
+            "digest",
+            "object",
+            "proto",
+            "readiness",
+            "shutdown",
+        ],
+    ),
     ("args", &["cli"]),
     ("cache", &["digest", "object"]),
     ("cli", &["client", "object", "proto"]),
@@ -18,7 +28,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["args", "object"]),
     (
         "controller",
-        &["cache", "config", "feed", "heartbeat", "object", "shutdown"],
+        &[
+            "cache",
+            "config",
+            "feed",
+            "heartbeat",
+            "object",
+            "readiness",
+            "shutdown",
+        ],
     ),
     ("digest", &[]),
     ("discovery", &["config", "upstream"]),
@@ -26,6 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("heartbeat", &[]),
     ("object", &[]),
     ("proto", &[]),
+    ("readiness", &["cache", "heartbeat", "object", "shutdown"]),
     ("shutdown", &[]),
     (
         "source",

@@ -75,29 +75,8 @@ impl Ask {
         if let Some(interval) = min_interval.filter(|interval| !interval.is_zero()) {
             return Err(not_built("min_interval", format!("{interval:?}")));
         }
-        let bookmark_interval = duration("bookmark_interval", request.bookmark_interval)?;
-        if let Some(interval) =
-            bookmark_interval.filter(|interval| !BOOKMARK_RANGE.contains(interval))
-        {
-            let problem = format!(
-                "{interval:?} is not between {:?} and {:?}",
-                BOOKMARK_RANGE.start(),
-                BOOKMARK_RANGE.end()
-            );
-            return Err(Error::invalid("bookmark_interval", problem));
-        }
-        let max_batch = match request.max_batch_bytes as usize {
-            0 => BATCH,
-            bytes if BATCH_RANGE.contains(&bytes) => bytes,
-            bytes => {
-                let problem = format!(
-                    "{bytes} is not between {} and {}",
-                    BATCH_RANGE.start(),
-                    BATCH_RANGE.end()
-                );
-                return Err(Error::invalid("max_batch_bytes", problem));
-            }
-        };
+        let bookmark_interval = bookmark_interval(request.bookmark_interval)?;
+        let max_batch = max_batch(request.max_batch_bytes)?;
         Ok(Self {
             max_batch,
             bookmark_interval,
@@ -107,7 +86,35 @@ impl Ask {
     }
 }
 
-fn known<E: TryFrom<i32>>(field: &'static str, value: i32) -> Result<E, Error> {
+/// How often an idle stream is to hear something, where it says.
+pub fn bookmark_interval(
+    interval: Option<prost_types::Duration>,
+) -> Result<Option<Duration>, Error> {
+    const FIELD: &str = "bookmark_interval";
+    let interval = duration(FIELD, interval)?;
+    if let Some(interval) = interval.filter(|interval| !BOOKMARK_RANGE.contains(interval)) {
+        let (least, most) = (BOOKMARK_RANGE.start(), BOOKMARK_RANGE.end());
+        let problem = format!("{interval:?} is not between {least:?} and {most:?}");
+        return Err(Error::invalid(FIELD, problem));
+    }
+    Ok(interval)
+}
+
+/// Soft limit of a message in bytes.
+pub fn max_batch(bytes: u32) -> Result<usize, Error> {
+    match bytes as usize {
+        0 => Ok(BATCH),
+        bytes if BATCH_RANGE.contains(&bytes) => Ok(bytes),
+        bytes => {
+            let (least, most) = (BATCH_RANGE.start(), BATCH_RANGE.end());
+            let problem = format!("{bytes} is not between {least} and {most}");
+            Err(Error::invalid("max_batch_bytes", problem))
+        }
+    }
+}
+
+/// A value of an enum.
+pub fn known<E: TryFrom<i32>>(field: &'static str, value: i32) -> Result<E, Error> {
     E::try_from(value)
         .map_err(|_| Error::invalid(field, format!("{value} is not a value that is known here")))
 }
@@ -119,7 +126,8 @@ fn not_built(field: &'static str, value: impl ToString) -> Error {
     }
 }
 
-fn duration(
+/// A duration that is not negative.
+pub fn duration(
     field: &'static str,
     value: Option<prost_types::Duration>,
 ) -> Result<Option<Duration>, Error> {

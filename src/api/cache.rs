@@ -230,10 +230,10 @@ async fn list_objects(
         view: request.view,
         fields: request.fields,
     };
-    let registration = api
-        .0
-        .consumers
-        .enter("ListObjects", caller, query.kind.clone(), asked);
+    let registration =
+        api.0
+            .consumers
+            .enter("ListObjects", caller, Some(query.kind.clone()), asked);
     let parts: Vec<_> = states
         .into_iter()
         .map(|(shard, state)| Part {

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -14,8 +15,7 @@ use std::{
 };
 
 use crate::{
-    cache::{Hold, Kind, Shard},
-    object::Object,
+    cache::{Hold, Item, Kind, Shard},
     proto,
 };
 
@@ -35,17 +35,45 @@ pub struct Consumer {
     id: u64,
     caller: Caller,
     method: &'static str,
-    kind: Arc<Kind>,
+    /// Absent where it reads verdicts, which may be on many kinds.
+    kind: Option<Arc<Kind>>,
     asked: Asked,
     since: SystemTime,
     events: AtomicU64,
     bytes: AtomicU64,
     resets: AtomicU32,
-    holds: Mutex<Vec<Held>>,
+    holds: Mutex<Vec<Box<dyn Holding>>>,
 }
 
-/// A cursor in a shard.
-type Held = (Arc<Shard<Object>>, Hold<Object>);
+/// A cursor in a shard, of whatever items.
+trait Holding: fmt::Debug + Send {
+    fn is_in(&self, shard: *const ()) -> bool;
+    fn expire(&self, now: Instant) -> bool;
+    /// How far it is behind, since when it has made no progress, and where it stands.
+    fn describe(&self) -> (u64, Instant, &'static str);
+}
+
+#[derive(Debug)]
+struct Held<T> {
+    shard: Arc<Shard<T>>,
+    hold: Hold<T>,
+}
+
+impl<T: Item> Holding for Held<T> {
+    fn is_in(&self, shard: *const ()) -> bool {
+        Arc::as_ptr(&self.shard).cast() == shard
+    }
+
+    fn expire(&self, now: Instant) -> bool {
+        self.hold.expire(now, PATIENCE)
+    }
+
+    fn describe(&self) -> (u64, Instant, &'static str) {
+        let state = self.shard.state();
+        let behind = state.map_or(0, |state| self.hold.lag(&state));
+        (behind, self.hold.progress(), self.hold.describe())
+    }
+}
 
 /// Who calls.
 #[derive(Clone, Debug, Default)]
@@ -85,7 +113,7 @@ impl Consumers {
         self: &Arc<Self>,
         method: &'static str,
         caller: Caller,
-        kind: Arc<Kind>,
+        kind: Option<Arc<Kind>>,
         asked: Asked,
     ) -> Registration {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
@@ -118,19 +146,22 @@ impl Consumers {
     pub fn count(&self, kind: &Arc<Kind>) -> usize {
         self.lock()
             .values()
-            .filter(|consumer| Arc::ptr_eq(&consumer.kind, kind))
+            .filter(|consumer| {
+                let own = consumer.kind.as_ref();
+                own.is_some_and(|own| Arc::ptr_eq(own, kind))
+            })
             .count()
     }
 
     /// Takes away what consumers hold that made no progress for [`PATIENCE`].
     pub fn expire(&self, now: Instant) {
         for consumer in self.list() {
-            for (_, hold) in consumer.holds().iter() {
-                if hold.expire(now, PATIENCE) {
+            for held in consumer.holds().iter() {
+                if held.expire(now) {
                     metrics::counter!("informerd_consumer_expiries_total").increment(1);
                     tracing::debug!(
                         consumer = consumer.id,
-                        kind = consumer.kind.name,
+                        resource = consumer.asked.scope.resource,
                         "a stalled consumer lost its state"
                     );
                 }
@@ -159,15 +190,16 @@ impl Drop for Registration {
 }
 
 impl Consumer {
-    fn holds(&self) -> MutexGuard<'_, Vec<Held>> {
+    fn holds(&self) -> MutexGuard<'_, Vec<Box<dyn Holding>>> {
         self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Watches over a cursor of this consumer, instead of an earlier one in the same shard.
-    pub fn hold(&self, shard: &Arc<Shard<Object>>, hold: Hold<Object>) {
+    pub fn hold<T: Item>(&self, shard: &Arc<Shard<T>>, hold: Hold<T>) {
         let mut holds = self.holds();
-        holds.retain(|(held, _)| !Arc::ptr_eq(held, shard));
-        holds.push((shard.clone(), hold));
+        holds.retain(|held| !held.is_in(Arc::as_ptr(shard).cast()));
+        let shard = shard.clone();
+        holds.push(Box::new(Held { shard, hold }));
     }
 
     /// Counts what was sent.
@@ -185,9 +217,9 @@ impl Consumer {
         self.resets.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The kind that it reads.
-    pub fn kind(&self) -> &Arc<Kind> {
-        &self.kind
+    /// The kind that it reads, if it reads one.
+    pub fn kind(&self) -> Option<&Arc<Kind>> {
+        self.kind.as_ref()
     }
 
     /// As introspection shows it.
@@ -196,14 +228,14 @@ impl Consumer {
         let mut lag = 0;
         let mut stalled = Duration::ZERO;
         let mut position = "head";
-        for (shard, hold) in holds.iter() {
-            let behind = shard.state().map_or(0, |state| hold.lag(&state));
+        for held in holds.iter() {
+            let (behind, progress, at) = held.describe();
             lag += behind;
             if behind > 0 {
-                stalled = stalled.max(now.saturating_duration_since(hold.progress()));
+                stalled = stalled.max(now.saturating_duration_since(progress));
             }
-            if hold.describe() != "head" {
-                position = hold.describe();
+            if at != "head" {
+                position = at;
             }
         }
         proto::Consumer {

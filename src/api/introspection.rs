@@ -66,7 +66,10 @@ impl IntrospectionService for Introspection {
             })?),
         };
         let wanted = |consumer: &&std::sync::Arc<super::consumers::Consumer>| {
-            kind.is_none_or(|kind| std::sync::Arc::ptr_eq(kind, consumer.kind()))
+            kind.is_none_or(|kind| {
+                let own = consumer.kind();
+                own.is_some_and(|own| std::sync::Arc::ptr_eq(kind, own))
+            })
         };
         let consumers = self.0.consumers().list();
         let consumers = consumers

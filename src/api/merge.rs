@@ -13,19 +13,20 @@ use super::{
     consumers::Consumer,
     messages::Work,
     now,
-    query::Query,
     token::{Origin, Place},
     wait,
 };
-use crate::{
-    cache::{Cursor, Phase, Position, ResetReason, Resolution, Shard, State, Step, Subscription},
-    object::Object,
+use crate::cache::{
+    Cursor, Item, Phase, Position, ResetReason, Resolution, Select, Shard, State, Step,
+    Subscription, WakeScope,
 };
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub struct Merge {
-    parts: Vec<Part>,
+pub struct Merge<T> {
+    /// What is read, for errors.
+    resource: String,
+    parts: Vec<Part<T>>,
     /// Where to look next.
     turn: usize,
     /// Inside a catch-up of the part whose turn it is.
@@ -39,17 +40,17 @@ pub struct Merge {
 
 /// One shard.
 #[derive(Debug)]
-struct Part {
-    shard: Arc<Shard<Object>>,
+struct Part<T> {
+    shard: Arc<Shard<T>>,
     _subscription: Subscription,
-    start: Start,
+    start: Start<T>,
     /// Where the consumer is complete; absent before its first state.
     position: Option<Position>,
 }
 
 /// How far a part has come into being.
 #[derive(Debug)]
-enum Start {
+enum Start<T> {
     /// To be looked up once the shard is complete.
     Token(Place),
     /// The token is ahead of the shard: since when, and what wakes us for each of its publications.
@@ -61,7 +62,7 @@ enum Start {
     /// To be sent as a whole.
     Nothing,
     /// Under way. `fresh` until its first step, which announces the state that is being sent anyway.
-    Cursor { cursor: Cursor<Object>, fresh: bool },
+    Cursor { cursor: Cursor<T>, fresh: bool },
 }
 
 /// A whole state of one shard, or of several in one go.
@@ -75,29 +76,31 @@ struct Reset {
 
 /// What comes next on the stream.
 #[derive(Debug)]
-pub enum Next {
+pub enum Next<T> {
     /// Nothing, until somebody wakes us.
     Idle,
     /// A whole state follows of these shards; of all where empty.
     ResetBegin(ResetReason, Vec<String>),
     /// Events; once they are sent, [`Merge::reached`] is told the position, if any.
-    Work(Work, Option<Position>),
+    Work(Work<T>, Option<Position>),
     /// The whole state is complete.
     ResetEnd(Vec<String>),
 }
 
-impl Merge {
-    /// Over the query's shards, from where a token stands. Parts that the token knows nothing of are sent as a
-    /// whole, in one go, once all of them are complete.
+impl<T: Item> Merge<T> {
+    /// Over these shards, from where a token stands, woken by changes in `scopes`. Parts that the token knows
+    /// nothing of are sent as a whole, in one go, once all of them are complete.
     pub fn new(
-        query: &Query,
+        resource: &str,
+        shards: Vec<Arc<Shard<T>>>,
+        scopes: &[WakeScope],
         places: &[(String, Place)],
         fail_on_gap: bool,
         notify: &Arc<Notify>,
     ) -> Self {
         let mut fresh = Vec::new();
         let mut parts = Vec::new();
-        for shard in query.shards() {
+        for shard in shards {
             let place = places
                 .iter()
                 .find(|(namespace, _)| namespace == shard.namespace());
@@ -105,13 +108,14 @@ impl Merge {
                 fresh.push(parts.len());
             }
             parts.push(Part {
-                _subscription: shard.subscribe(query.selection.wake_scopes(), notify),
+                _subscription: shard.subscribe(scopes.to_vec(), notify),
                 shard,
                 start: place.map_or(Start::Nothing, |(_, place)| Start::Token(*place)),
                 position: None,
             });
         }
         Self {
+            resource: resource.to_owned(),
             parts,
             turn: 0,
             in_atom: false,
@@ -127,12 +131,12 @@ impl Merge {
     }
 
     /// The shards and where the consumer is complete in them.
-    pub fn positions(&self) -> impl Iterator<Item = (&Arc<Shard<Object>>, Option<Position>)> {
+    pub fn positions(&self) -> impl Iterator<Item = (&Arc<Shard<T>>, Option<Position>)> {
         self.parts.iter().map(|part| (&part.shard, part.position))
     }
 
     /// The shards.
-    pub fn shards(&self) -> impl Iterator<Item = &Arc<Shard<Object>>> {
+    pub fn shards(&self) -> impl Iterator<Item = &Arc<Shard<T>>> {
         self.parts.iter().map(|part| &part.shard)
     }
 
@@ -146,18 +150,28 @@ impl Merge {
                 .is_none_or(|reset| reset.through.is_none())
     }
 
+    /// The shard of the last [`Next::Work`].
+    pub fn current(&self) -> Option<&Arc<Shard<T>>> {
+        self.parts.get(self.turn).map(|part| &part.shard)
+    }
+
+    /// Where the consumer was complete in the shard of the last [`Next::Work`], before that.
+    pub fn before(&self) -> Option<Position> {
+        self.parts[self.turn].position
+    }
+
     /// The consumer has been sent all up to here in the shard of the last [`Next::Work`].
     pub fn reached(&mut self, position: Position) {
         self.parts[self.turn].position = Some(position);
     }
 
     /// What comes next, of about `budget` bytes of objects.
-    pub fn next(
+    pub fn next<S: Select<T> + ?Sized>(
         &mut self,
-        query: &Query,
+        select: &S,
         budget: usize,
         consumer: &Consumer,
-    ) -> Result<Next, Error> {
+    ) -> Result<Next<T>, Error> {
         // Every round either returns, or brings a part on.
         loop {
             if let Some(begin) = self.begin_reset(consumer) {
@@ -168,7 +182,7 @@ impl Merge {
             for by in 0..count {
                 let at = (first + by) % self.parts.len();
                 self.turn = at;
-                match self.step(at, query, budget, consumer)? {
+                match self.step(at, select, budget, consumer)? {
                     Stepped::Idle => {}
                     Stepped::Again => {
                         advanced = true;
@@ -183,7 +197,7 @@ impl Merge {
             if self.is_removed() {
                 let status = self.parts[self.turn].shard.status();
                 return Err(Error::KindRemoved {
-                    resource: query.resource.clone(),
+                    resource: self.resource.clone(),
                     message: status.message.clone(),
                 });
             }
@@ -205,7 +219,7 @@ impl Merge {
     }
 
     /// Announces the whole state that is due, once all of its shards are complete.
-    fn begin_reset(&mut self, consumer: &Consumer) -> Option<Next> {
+    fn begin_reset(&mut self, consumer: &Consumer) -> Option<Next<T>> {
         let reset = self
             .reset
             .as_mut()
@@ -246,13 +260,13 @@ impl Merge {
             .collect()
     }
 
-    fn step(
+    fn step<S: Select<T> + ?Sized>(
         &mut self,
         at: usize,
-        query: &Query,
+        select: &S,
         budget: usize,
         consumer: &Consumer,
-    ) -> Result<Stepped, Error> {
+    ) -> Result<Stepped<T>, Error> {
         let part = &mut self.parts[at];
         let (cursor, fresh) = match &mut part.start {
             Start::Nothing => return Ok(Stepped::Idle),
@@ -262,7 +276,7 @@ impl Merge {
         let Some(state) = part.shard.state() else {
             return Ok(Stepped::Idle);
         };
-        let step = cursor.step(&state, &*query.selection, budget, now());
+        let step = cursor.step(&state, select, budget, now());
         Ok(match step {
             Step::Idle => {
                 // Bookmarks move on what has no events.
@@ -306,7 +320,7 @@ impl Merge {
         })
     }
 
-    fn end_of_part(&mut self) -> Stepped {
+    fn end_of_part(&mut self) -> Stepped<T> {
         let Some(reset) = &mut self.reset else {
             return Stepped::Again;
         };
@@ -322,7 +336,7 @@ impl Merge {
     }
 
     /// The part cannot go on. In the middle of a whole state that one begins anew, with all its parts.
-    fn start_over(&mut self, at: usize, reason: ResetReason) -> Result<Stepped, Error> {
+    fn start_over(&mut self, at: usize, reason: ResetReason) -> Result<Stepped<T>, Error> {
         let announced = self
             .reset
             .as_ref()
@@ -355,7 +369,7 @@ impl Merge {
     }
 
     /// Finds out what a token means here, once the shard is complete.
-    fn look_up(&mut self, at: usize, consumer: &Consumer) -> Result<Stepped, Error> {
+    fn look_up(&mut self, at: usize, consumer: &Consumer) -> Result<Stepped<T>, Error> {
         let part = &mut self.parts[at];
         let Some(state) = servable(&part.shard) else {
             return Ok(Stepped::Idle);
@@ -415,7 +429,7 @@ impl Merge {
     /// Whether the kind is gone and the consumer, which had some of it, knows all about that.
     fn is_removed(&self) -> bool {
         let served =
-            |part: &Part| matches!(part.start, Start::Cursor { .. }) || part.position.is_some();
+            |part: &Part<T>| matches!(part.start, Start::Cursor { .. }) || part.position.is_some();
         self.parts.iter().any(served)
             && self
                 .parts
@@ -425,22 +439,22 @@ impl Merge {
 }
 
 /// What a step of one part came to.
-enum Stepped {
+enum Stepped<T> {
     Idle,
     /// Something moved; look again.
     Again,
-    Next(Next),
+    Next(Next<T>),
 }
 
 /// The state of a shard that can be served: complete, and of a kind that still exists.
-pub fn servable(shard: &Shard<Object>) -> Option<Arc<State<Object>>> {
+pub fn servable<T: Item>(shard: &Shard<T>) -> Option<Arc<State<T>>> {
     shard
         .state()
         .filter(|_| shard.status().phase != Phase::Removed)
 }
 
 /// What a token's place means in this state.
-fn resolve(place: &Place, state: &State<Object>) -> Resolution {
+fn resolve<T: Item>(place: &Place, state: &State<T>) -> Resolution {
     let position = &place.position;
     match place.origin {
         Origin::Here

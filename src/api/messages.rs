@@ -18,27 +18,27 @@ pub const ROOM_FOR_MARK: usize = 256;
 
 /// Events on their way out.
 #[derive(Debug)]
-pub enum Work {
+pub enum Work<T> {
     /// Part of a whole state.
     Items {
         /// The state's revision.
         revision: u64,
         /// The objects.
-        items: Vec<Arc<Object>>,
+        items: Vec<Arc<T>>,
         /// The next to send.
         at: usize,
     },
     /// Segments as they are, the first from entry `at`.
     Segments {
         /// Oldest first.
-        segments: VecDeque<Arc<Segment<Object>>>,
+        segments: VecDeque<Arc<Segment<T>>>,
         /// The next entry of the first.
         at: usize,
     },
     /// Events that were chosen for this consumer.
     Events {
         /// Them, and the segments that some of them stand in.
-        batch: Batch<Object>,
+        batch: Batch<T>,
         /// The next to send.
         at: usize,
     },
@@ -53,7 +53,7 @@ pub struct Sent {
     pub bytes: usize,
 }
 
-impl Work {
+impl<T> Work<T> {
     /// Whether all is sent.
     pub fn is_done(&self) -> bool {
         match self {
@@ -62,7 +62,9 @@ impl Work {
             Self::Events { batch, at } => *at >= batch.events.len(),
         }
     }
+}
 
+impl Work<Object> {
     /// Sequence of its first entry, where it is whole segments.
     pub fn first(&self) -> Option<u64> {
         match self {

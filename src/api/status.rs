@@ -51,6 +51,18 @@ pub enum Error {
         /// The names of those that are.
         configured: String,
     },
+    /// No controller has verdicts on the kind.
+    #[error(
+        "no controller judges {resource}; judged are {judged}. Add `workload`, or the controller that is made for \
+         the kind, under `controllers` in the daemon's config, and let the kind start eagerly with more than its \
+         metadata"
+    )]
+    NotJudged {
+        /// As asked for.
+        resource: String,
+        /// The kinds that are.
+        judged: String,
+    },
     /// No such object.
     #[error("{resource} \"{key}\" not found")]
     NotFound {
@@ -157,9 +169,10 @@ impl Error {
         match self {
             Self::Invalid { .. } | Self::TokenScope { .. } => Code::InvalidArgument,
             Self::NotBuilt { .. } => Code::Unimplemented,
-            Self::NotConfigured { .. } | Self::NotFound { .. } | Self::KindRemoved { .. } => {
-                Code::NotFound
-            }
+            Self::NotConfigured { .. }
+            | Self::NotJudged { .. }
+            | Self::NotFound { .. }
+            | Self::KindRemoved { .. } => Code::NotFound,
             Self::MetadataOnly { .. } => Code::FailedPrecondition,
             Self::NotSynced { .. }
             | Self::VersionNotReached { .. }
@@ -177,6 +190,7 @@ impl Error {
             Self::NotBuilt { .. } => "NOT_BUILT",
             Self::TokenScope { .. } => "TOKEN_SCOPE",
             Self::NotConfigured { .. } => "KIND_NOT_CONFIGURED",
+            Self::NotJudged { .. } => "KIND_NOT_JUDGED",
             Self::NotFound { .. } => "OBJECT_NOT_FOUND",
             Self::MetadataOnly { .. } => "METADATA_ONLY",
             Self::NotSynced { .. } => "KIND_NOT_SYNCED",

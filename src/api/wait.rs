@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{merge::servable, query::Query, status::Error};
 use crate::{
-    cache::{Identity, Kind, Shard, State},
+    cache::{Identity, Item, Kind, Shard, State},
     object::Object,
 };
 
@@ -46,7 +46,7 @@ pub fn capped(cap: Duration, deadline: Option<Duration>) -> Instant {
 
 /// The kind's identity, once discovery has found it.
 pub async fn identity(kind: &Arc<Kind>, until: Instant) -> Result<Arc<Identity>, Error> {
-    wait(kind.shards(), until, || kind.identity())
+    self::until(kind.shards(), until, || kind.identity())
         .await
         .ok_or_else(|| not_synced(kind))
 }
@@ -63,7 +63,7 @@ pub async fn states(
             .map(|shard| Some((shard.clone(), servable(shard)?)));
         states.collect::<Option<Vec<_>>>()
     };
-    wait(&shards, until, states)
+    self::until(&shards, until, states)
         .await
         .ok_or_else(|| not_synced(&query.kind))
 }
@@ -97,7 +97,7 @@ pub async fn version(
     let revision = || shard.state().map_or(0, |state| state.revision);
     let reached = || (revision() >= wanted).then_some(());
     let until = capped(VERSION, deadline);
-    wait(&shards, until, reached)
+    self::until(&shards, until, reached)
         .await
         .ok_or_else(|| Error::VersionNotReached {
             resource: query.kind.name.clone(),
@@ -107,16 +107,16 @@ pub async fn version(
 }
 
 /// What `ready` gives, as soon as it gives something; `None` at `until`.
-async fn wait<T>(
-    shards: &[Arc<Shard<Object>>],
+pub async fn until<T: Item, R>(
+    shards: &[Arc<Shard<T>>],
     until: Instant,
-    ready: impl Fn() -> Option<T>,
-) -> Option<T> {
+    ready: impl Fn() -> Option<R>,
+) -> Option<R> {
     if let Some(ready) = ready() {
         return Some(ready);
     }
     let notify = Arc::new(Notify::new());
-    let subscribe = |shard: &Arc<Shard<Object>>| shard.subscribe(Vec::new(), &notify);
+    let subscribe = |shard: &Arc<Shard<T>>| shard.subscribe(Vec::new(), &notify);
     let _subscriptions: Vec<_> = shards.iter().map(subscribe).collect();
     loop {
         if let Some(ready) = ready() {

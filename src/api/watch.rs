@@ -85,7 +85,7 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         registration: api
             .0
             .consumers
-            .enter("WatchObjects", caller, kind.clone(), asked),
+            .enter("WatchObjects", caller, Some(kind.clone()), asked),
         notify: Arc::default(),
         drain_check_at: Instant::now(),
         draining: Box::pin(api.0.shutdown.draining_owned()),
@@ -150,9 +150,9 @@ struct Open {
     identity: Arc<Identity>,
     query: Query,
     encoder: Encoder,
-    merge: Merge,
+    merge: Merge<Object>,
     /// Events being sent, and what is reached by them.
-    work: Option<(Work, Option<Position>)>,
+    work: Option<(Work<Object>, Option<Position>)>,
 }
 
 /// How a stream ends.
@@ -194,7 +194,14 @@ impl Watch {
         }
         self.stream = Some(Open {
             encoder: self.api.0.projections.encoder(query.projection.clone()),
-            merge: Merge::new(&query, &places, self.ask.fail_on_gap, &self.notify),
+            merge: Merge::new(
+                &query.resource,
+                query.shards(),
+                &query.selection.wake_scopes(),
+                &places,
+                self.ask.fail_on_gap,
+                &self.notify,
+            ),
             query,
             identity,
             work: None,
@@ -274,10 +281,11 @@ impl Watch {
             self.send_some();
             return Ok(true);
         }
-        match open
-            .merge
-            .next(&open.query, self.ask.max_batch, &self.registration.consumer)?
-        {
+        match open.merge.next(
+            &*open.query.selection,
+            self.ask.max_batch,
+            &self.registration.consumer,
+        )? {
             Next::Idle => return Ok(false),
             Next::Work(work, position) => {
                 if self.send_shared(&work, position).is_none()
@@ -308,7 +316,7 @@ impl Watch {
 
     /// Puts out the work and the mark behind it in one piece that other streams send, too. `None` where it is
     /// not the same for others, or too large.
-    fn send_shared(&mut self, work: &Work, position: Option<Position>) -> Option<()> {
+    fn send_shared(&mut self, work: &Work<Object>, position: Option<Position>) -> Option<()> {
         let open = self.stream.as_mut()?;
         let [status] = self.seen.as_slice() else {
             return None;

@@ -148,7 +148,7 @@ impl<T: Item> Shard<T> {
         }
     }
 
-    /// The namespace that the shard watches; empty for the whole kind.
+    /// The namespace that the shard watches; empty for the whole kind. Of verdicts, the kind that they are on.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }

@@ -21,6 +21,8 @@ pub struct Reads {
     pub aliases: &'static [&'static str],
     /// The paths that it reads there, outside identity, labels and owner references.
     pub paths: &'static [&'static str],
+    /// It gets along without: the kind need not be configured, or only its metadata.
+    pub optional: bool,
 }
 
 /// What the API server says of a name.
@@ -104,6 +106,7 @@ impl Config {
             resource,
             aliases,
             paths,
+            optional,
         } = reads;
         let is_it = |kind: &&KindConfig| {
             [*resource]
@@ -112,6 +115,9 @@ impl Config {
                 .any(|own| own.eq_ignore_ascii_case(&kind.resource))
         };
         let Some(kind) = self.kinds.iter().find(is_it) else {
+            if *optional {
+                return;
+            }
             let message = format!(
                 "the controller `{name}` reads {resource}, which are not configured: add `- resource: {resource}` \
                  to kinds, or remove `{name}`"
@@ -136,6 +142,9 @@ impl Config {
         };
         for path in read {
             let instead = format!("or remove `{name}` from controllers ({controller})");
+            if kind.metadata_only && *optional {
+                return;
+            }
             if kind.metadata_only && !path.starts_with(&metadata()) {
                 let message = format!(
                     "the controller `{name}` reads {path} of {resource}, which metadataOnly leaves out: remove \

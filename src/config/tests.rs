@@ -11,6 +11,7 @@ const NODE: Reads = Reads {
     controller: "node",
     resource: "nodes",
     aliases: &["node", "no"],
+    optional: false,
     paths: &[".spec.unschedulable", ".status.conditions"],
 };
 
@@ -498,6 +499,18 @@ fn a_controller_that_would_miss_something_is_refused_with_the_line() {
     );
     let fine = "controllers: [node]\nkinds: [{resource: nodes, prune: {keep: [.spec, .status.conditions]}}]";
     valid(fine).check_reads(&[NODE]).unwrap();
+    // What it can do without need not be there; if it is, it has to be whole.
+    let optional = Reads {
+        optional: true,
+        ..NODE
+    };
+    for kinds in ["[pods]", "[{resource: nodes, metadataOnly: true}]"] {
+        let config = valid(&format!("controllers: [node]\nkinds: {kinds}"));
+        config.check_reads(&[optional]).unwrap();
+    }
+    let dropped =
+        valid("controllers: [node]\nkinds: [{resource: nodes, prune: {drop: [.status]}}]");
+    assert!(dropped.check_reads(&[optional]).is_err());
     // A controller that does not run reads nothing.
     valid("kinds: [pods]").check_reads(&[NODE]).unwrap();
 }

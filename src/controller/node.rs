@@ -1,7 +1,7 @@
 //! The `node` controller: which nodes can be counted on.
 //!
-//! What it finds is told in metrics, by state, and in the log, by name and when it changes. [`decide`] is pure;
-//! a node of which nothing certain is known is Unknown, and never Ready for want of bad news.
+//! What it finds is told on the board, in metrics, by state, and in the log, by name and when it changes.
+//! [`decide`] is pure; a node of which nothing certain is known is Unknown, and never Ready for want of bad news.
 
 use std::{
     collections::HashMap,
@@ -12,18 +12,25 @@ use metrics::gauge;
 use serde::Deserialize;
 use tracing::{debug, info, warn};
 
-use super::{Action, ReconcileError, Reconciler};
+use super::{
+    Action, ReconcileError, Reconciler,
+    opinion::{Opinion, finding},
+};
 use crate::{
     config::Reads,
     feed::Handle,
     object::{Key, Object},
+    readiness::{Basis, Finding, Judged, State},
 };
+
+pub use super::opinion::{Condition, Evidence};
 
 const TAINT_UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
 /// The controller.
 #[derive(Debug)]
 pub struct NodeController {
+    judged: Arc<Judged>,
     /// By key, what was found last, and of which uid.
     known: Mutex<HashMap<Key, (String, Verdict)>>,
 }
@@ -41,33 +48,6 @@ pub struct NodeFacts {
     pub unschedulable: bool,
     /// It has a `metadata.deletionTimestamp`.
     pub deleting: bool,
-}
-
-/// How good the facts are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Evidence {
-    /// As the API server has them.
-    Current,
-    /// A newer version exists that could not be decoded.
-    Stale,
-    /// The fields were not as they should be.
-    Undecodable(String),
-}
-
-/// One of a node's conditions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct Condition {
-    /// `Ready`, `MemoryPressure`, ...
-    #[serde(rename = "type")]
-    pub name: String,
-    /// `True`, `False` or `Unknown`.
-    pub status: String,
-    /// One word.
-    #[serde(default)]
-    pub reason: Option<String>,
-    /// The same for a person.
-    #[serde(default)]
-    pub message: Option<String>,
 }
 
 /// Whether a node is ready.
@@ -250,6 +230,47 @@ impl NodeFacts {
     }
 }
 
+/// As the board is told: the node's own conditions, and whether new pods may be scheduled to it.
+fn found(object: &Object, facts: &NodeFacts, verdict: &Verdict) -> Finding {
+    let basis = Basis::Object(tokio::time::Instant::now().into_std());
+    let state = match verdict.ready {
+        Ready::Ready => State::Ready,
+        Ready::NotReady => State::NotReady,
+        Ready::Unknown => State::Unknown,
+    };
+    // To its own state the deletion of a node is nothing; to those who count on it, it is.
+    let opinion = match verdict.ready {
+        Ready::Ready if verdict.deleting => {
+            Opinion::not_ready("Terminating", "it is being deleted")
+        }
+        _ => Opinion {
+            state,
+            reason: verdict.reason.clone().into(),
+            message: verdict.message.clone(),
+        },
+    };
+    let schedulable = match verdict.cordoned {
+        _ if facts.evidence != Evidence::Current => Opinion::unknown("Stale", ""),
+        true => Opinion::not_ready("Cordoned", "no new pods are scheduled to it"),
+        false => Opinion::ready("Schedulable", ""),
+    };
+    let own = facts.conditions.iter().map(|condition| {
+        let opinion = match facts.evidence {
+            Evidence::Current => Opinion::of(condition.state(), condition),
+            Evidence::Stale | Evidence::Undecodable(_) => Opinion::unknown("Stale", ""),
+        };
+        (condition.name.as_str(), opinion)
+    });
+    let conditions = own.chain([("Schedulable", schedulable)]);
+    let answer = opinion.answer(basis);
+    Finding {
+        conditions: conditions
+            .map(|(name, opinion)| (name.into(), opinion.answer(basis)))
+            .collect(),
+        ..finding("nodes".into(), object, answer)
+    }
+}
+
 /// Says what this module's metrics mean.
 pub fn describe_metrics() {
     metrics::describe_gauge!(
@@ -264,7 +285,7 @@ pub fn describe_metrics() {
 
 impl NodeController {
     /// Of no nodes yet. The metrics recorder is to be installed before.
-    pub fn new() -> Self {
+    pub fn new(judged: Arc<Judged>) -> Self {
         for ready in Ready::ALL {
             gauge!("informerd_node_ready", "state" => ready.as_str()).set(0);
         }
@@ -272,6 +293,7 @@ impl NodeController {
             gauge!("informerd_node_condition", "condition" => condition).set(0);
         }
         Self {
+            judged,
             known: Mutex::default(),
         }
     }
@@ -317,12 +339,6 @@ impl NodeController {
     }
 }
 
-impl Default for NodeController {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl NodeFacts {
     fn nothing() -> Self {
         Self {
@@ -348,13 +364,24 @@ impl Reconciler for NodeController {
         controller: Self::NAME,
         resource: "nodes",
         aliases: &["node", "no"],
+        optional: false,
         paths: &[".spec.unschedulable", ".spec.taints", ".status.conditions"],
     }];
 
     async fn reconcile(&self, handle: Arc<Handle>) -> Result<Action, ReconcileError> {
-        let verdict = handle
-            .object()
-            .map(|object| decide(&NodeFacts::read(object)));
+        let verdict = match handle.object() {
+            Some(object) => {
+                let facts = NodeFacts::read(object);
+                let verdict = decide(&facts);
+                self.judged
+                    .publish(handle.key(), found(object, &facts, &verdict));
+                Some(verdict)
+            }
+            None => {
+                self.judged.gone(handle.key());
+                None
+            }
+        };
         self.apply(handle.key(), handle.uid(), verdict);
         Ok(Action::await_change())
     }
@@ -365,7 +392,7 @@ mod tests {
     use metrics_exporter_prometheus::PrometheusBuilder;
 
     use super::*;
-    use crate::object::tests::object;
+    use crate::{cache::Limits, object::tests::object, readiness::Board};
 
     fn node(json: &str) -> Object {
         Object {
@@ -480,13 +507,25 @@ mod tests {
                 "no {line} in\n{metrics}"
             );
         };
-        let controller = NodeController::new();
+        let board = Board::new(["nodes"], Limits::default());
+        let judged = board.kind("nodes").unwrap().clone();
+        judged.expect([]);
+        let controller = NodeController::new(judged.clone());
+        let shown = || {
+            let verdict = judged.get(&Key::new("", "n1"))?;
+            let schedulable = verdict.condition("Schedulable")?.answer.state;
+            Some((verdict.standing.answer.state, schedulable))
+        };
         shows(r#"informerd_node_ready{state="ready"} 0"#);
         shows(r#"informerd_node_condition{condition="disk_pressure"} 0"#);
 
         let live = |json: &str| Arc::new(Handle::live(Arc::new(node(json))));
         controller.reconcile(live(&ready("True"))).await.unwrap();
         shows(r#"informerd_node_ready{state="ready"} 1"#);
+        assert_eq!(shown(), Some((State::Ready, State::Ready)));
+        let cordoned = ready("True").replacen('{', r#"{"spec":{"unschedulable":true},"#, 1);
+        controller.reconcile(live(&cordoned)).await.unwrap();
+        assert_eq!(shown(), Some((State::Ready, State::NotReady)));
         controller.reconcile(live(&ready("Unknown"))).await.unwrap();
         shows(r#"informerd_node_ready{state="ready"} 0"#);
         shows(r#"informerd_node_ready{state="unknown"} 1"#);
@@ -496,6 +535,7 @@ mod tests {
             controller.reconcile(tombstone.clone()).await.unwrap();
             shows(r#"informerd_node_ready{state="unknown"} 0"#);
             shows(r#"informerd_node_condition{condition="unreachable"} 0"#);
+            assert_eq!(shown(), None);
         }
     }
 

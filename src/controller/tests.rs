@@ -92,7 +92,16 @@ const SETTINGS: Settings = Settings {
 fn start(fed: &Fed, recorder: &Arc<Recorder>, settings: Settings) -> tokio::task::JoinHandle<()> {
     let (feed, shutdown, recorder) = (fed.feed.clone(), fed.shutdown.clone(), recorder.clone());
     let heartbeat = Heartbeats::default().register("controller");
-    tokio::spawn(async move { run(recorder, &feed, settings, heartbeat, shutdown).await })
+    tokio::spawn(async move {
+        run(
+            recorder,
+            Triggers::of("recorder", feed),
+            settings,
+            heartbeat,
+            shutdown,
+        )
+        .await
+    })
 }
 
 async fn pass(seconds: u64) {
@@ -353,7 +362,7 @@ async fn a_controller_that_waits_has_a_heartbeat() {
     tokio::spawn(async move {
         run(
             Recorder::new(succeed),
-            &feed,
+            Triggers::of("recorder", feed),
             SETTINGS,
             heartbeat,
             Shutdown::new(),

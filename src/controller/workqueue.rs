@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -43,14 +43,14 @@ pub(super) fn describe_metrics() {
 }
 
 impl Workqueue {
-    pub(super) fn new(name: &'static str) -> Self {
+    pub(super) fn new(name: &Arc<str>) -> Self {
         Self {
             waiting: Mutex::default(),
-            adds: counter!("workqueue_adds_total", "name" => name),
-            depth: gauge!("workqueue_depth", "name" => name),
-            waited: histogram!("workqueue_queue_duration_seconds", "name" => name),
-            worked: histogram!("workqueue_work_duration_seconds", "name" => name),
-            retries: counter!("workqueue_retries_total", "name" => name),
+            adds: counter!("workqueue_adds_total", "name" => name.clone()),
+            depth: gauge!("workqueue_depth", "name" => name.clone()),
+            waited: histogram!("workqueue_queue_duration_seconds", "name" => name.clone()),
+            worked: histogram!("workqueue_work_duration_seconds", "name" => name.clone()),
+            retries: counter!("workqueue_retries_total", "name" => name.clone()),
         }
     }
 
