@@ -160,8 +160,11 @@ pub struct Triggers {
 /// A kind whose changes concern objects of another.
 struct Watch {
     feed: Feed,
-    map: Box<dyn Fn(&Handle) -> Vec<Key> + Send + Sync>,
+    map: Box<Map>,
 }
+
+/// Which objects a change concerns.
+type Map = dyn Fn(&Handle) -> Vec<Key> + Send + Sync;
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

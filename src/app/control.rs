@@ -128,7 +128,7 @@ impl Control<'_> {
                     );
                 }
                 Judge::Service => {
-                    let slices = ServiceController::READS.iter().nth(1);
+                    let slices = ServiceController::READS.get(1);
                     let Some(slices) = slices.and_then(|reads| self.find(reads)) else {
                         continue;
                     };

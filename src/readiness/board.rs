@@ -58,12 +58,20 @@ struct Hand {
     outdated: Option<(Arc<str>, Arc<str>)>,
 }
 
+/// What another controller adds to a verdict.
+#[derive(Debug)]
+struct Contribution {
+    /// Of the object that it means.
+    uid: Box<str>,
+    conditions: Vec<(Arc<str>, Answer)>,
+}
+
 /// What was found of one target.
 #[derive(Debug, Default)]
 struct Record {
     finding: Option<Arc<Finding>>,
-    /// By others than the one who judges the kind, with the uid that they mean.
-    contributed: BTreeMap<&'static str, (Box<str>, Vec<(Arc<str>, Answer)>)>,
+    /// By others than the one who judges the kind.
+    contributed: BTreeMap<&'static str, Contribution>,
     shown: Option<Arc<Verdict>>,
     /// Its entry in `expiries`.
     due: Option<Instant>,
@@ -202,7 +210,10 @@ impl Judged {
         if conditions.is_empty() {
             record.contributed.remove(by);
         } else {
-            record.contributed.insert(by, (uid.into(), conditions));
+            let uid = uid.into();
+            record
+                .contributed
+                .insert(by, Contribution { uid, conditions });
         }
         let shown = self.show(&mut hand, key);
         hand.tidy(key);
@@ -217,7 +228,9 @@ impl Judged {
             let finding = record.finding.take();
             let shown = record.shown.take();
             if let Some(finding) = finding {
-                record.contributed.retain(|_, (uid, _)| *uid != finding.uid);
+                record
+                    .contributed
+                    .retain(|_, added| added.uid != finding.uid);
             }
             hand.set_due(key, None);
             if let Some(shown) = shown {
@@ -444,8 +457,8 @@ impl Record {
         };
         let contributed = self.contributed.values();
         let contributed = contributed
-            .filter(|(uid, _)| *uid == finding.uid)
-            .flat_map(|(_, conditions)| conditions);
+            .filter(|added| added.uid == finding.uid)
+            .flat_map(|added| &added.conditions);
         let conditions: BTreeMap<&Arc<str>, &Answer> = finding
             .conditions
             .iter()

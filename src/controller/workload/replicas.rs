@@ -77,12 +77,12 @@ fn read(facts: &Facts, object: &Object) -> Result<(Spec, Status), Opinion> {
 
 /// Replicas that are not available for long enough are none.
 fn available(spec: &Spec, status: &Status) -> Option<i64> {
-    status
-        .available_replicas
-        .or_else(|| match spec.min_ready_seconds {
-            None | Some(0) => status.ready_replicas,
-            Some(_) => None,
-        })
+    // An old server does not count them.
+    let ready = match spec.min_ready_seconds {
+        None | Some(0) => status.ready_replicas,
+        Some(_) => None,
+    };
+    status.available_replicas.or(ready)
 }
 
 pub(super) fn deployment(facts: &Facts, object: &Object) -> Result<Opinion, Opinion> {

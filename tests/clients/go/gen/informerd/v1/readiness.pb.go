@@ -556,8 +556,10 @@ func (x *Verdict) GetPartsReady() uint32 {
 // The answer to one further question about a target.
 type ReadinessCondition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "Available", "Joined", "SafeToDisrupt", ...
-	Name    string         `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// "Available", "Joined", "SafeToDisrupt", ... The conditions that a target's
+	// own controller reports in its status are among them.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// READY where it holds, NOT_READY where it does not.
 	State   ReadinessState `protobuf:"varint,2,opt,name=state,proto3,enum=informerd.v1.ReadinessState" json:"state,omitempty"`
 	Reason  string         `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	Message string         `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
@@ -1285,7 +1287,8 @@ type ReadinessEvent struct {
 	Type  EventType              `protobuf:"varint,1,opt,name=type,proto3,enum=informerd.v1.EventType" json:"type,omitempty"`
 	// Position in the kind's stream, local to this replica.
 	Revision uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	// For a DELETE its target, its uid and the state GONE only.
+	// For a DELETE its target and uid only, and the state GONE unless it has just
+	// left the scope.
 	Verdict       *Verdict    `protobuf:"bytes,3,opt,name=verdict,proto3" json:"verdict,omitempty"`
 	Cause         DeleteCause `protobuf:"varint,4,opt,name=cause,proto3,enum=informerd.v1.DeleteCause" json:"cause,omitempty"`
 	unknownFields protoimpl.UnknownFields
