@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::StreamExt;
 use tonic::transport::{Server, server::TcpConnectInfo};
 
 use crate::{
@@ -22,7 +23,9 @@ mod ask;
 pub mod cache;
 pub mod consumers;
 mod encode;
+mod flush;
 mod freshness;
+mod gather;
 pub mod introspection;
 mod merge;
 mod messages;
@@ -58,6 +61,7 @@ struct Inner {
     settings: Settings,
     consumers: Arc<Consumers>,
     projections: Arc<encode::Projections>,
+    flushes: flush::Flushes,
     /// Tells this process's tokens from others'.
     incarnation: u64,
     shutdown: Shutdown,
@@ -109,6 +113,7 @@ impl Api {
             settings,
             consumers: Arc::default(),
             projections: Arc::default(),
+            flushes: flush::Flushes::default(),
             incarnation: fastrand::u64(1..),
             shutdown,
         }))
@@ -147,7 +152,8 @@ impl Api {
     ) -> Result<(), ServeError> {
         let incoming = tonic::transport::server::TcpIncoming::from(listener)
             .with_nodelay(Some(true))
-            .with_keepalive(Some(KEEPALIVE));
+            .with_keepalive(Some(KEEPALIVE))
+            .map(|stream| stream.map(gather::Gather::new));
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(crate::proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -160,6 +166,7 @@ impl Api {
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET);
         let draining = self.0.shutdown.draining_owned();
         Server::builder()
+            .trace_fn(|request| tracing::info_span!("rpc", method = request.uri().path()))
             .max_concurrent_streams(MAX_STREAMS)
             .http2_max_header_list_size(MAX_HEADERS)
             .http2_keepalive_interval(Some(KEEPALIVE))

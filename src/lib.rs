@@ -57,6 +57,7 @@
 //! controller have no feed.
 
 pub mod admin;
+pub mod aerospike;
 pub mod api;
 pub mod app;
 pub mod args;

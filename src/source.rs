@@ -148,7 +148,7 @@ impl Source {
     ) -> Self {
         let now = now();
         Self {
-            meters: Meters::new(&kind.name, writer.shard().namespace()),
+            meters: Meters::new(&kind.name),
             machine: Machine::new(settings.machine, settings.seed, now),
             scope: settings.scope,
             kind,
@@ -232,7 +232,6 @@ impl Source {
     fn perform(&mut self, step: Step, now: Instant) -> bool {
         for cause in self.machine.take_begun() {
             self.writer.shard().counters.count_relist(cause.as_str());
-            self.meters.list_needed(cause);
             if cause == ListCause::Disordered {
                 self.on_disorder(now);
             }
@@ -308,7 +307,6 @@ impl Source {
             _ => tracing::info!(phase = phase.as_str(), reason = &*reason, "{message}"),
         }
         self.writer.set_status(phase, &reason, &message);
-        self.meters.phase(phase);
         self.told = Some(Report {
             phase,
             reason,

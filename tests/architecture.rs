@@ -9,6 +9,7 @@ use std::{
 /// Which rooms a room may import from. Tests inside a room are free.
 const ARROWS: &[(&str, &[&str])] = &[
     ("admin", &["api", "cache", "heartbeat", "shutdown"]),
+    ("aerospike", &[]),
     (
         "api",
         &[

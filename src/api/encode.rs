@@ -191,9 +191,14 @@ pub fn delete(key: &Key, uid: &str, revision: u64, cause: Cause, buffer: &mut By
     encoding::message::encode(EVENTS, &event, buffer);
 }
 
-/// A mark, appended to what is in the buffer.
-pub fn mark(mark: &proto::Mark, buffer: &mut BytesMut) {
-    encoding::message::encode(MARK, mark, buffer);
+/// A mark as a message, behind messages that are ready to be sent.
+pub fn mark_after(mut messages: BytesMut, mark: &proto::Mark) -> Bytes {
+    let length = encoding::message::encoded_len(MARK, mark);
+    // At once as large as it will be: this is done for each flush.
+    messages.reserve(PREFIX + length);
+    messages.extend_from_slice(&prefix(length));
+    encoding::message::encode(MARK, mark, &mut messages);
+    messages.freeze()
 }
 
 /// A buffer with room for the prefix.

@@ -135,6 +135,11 @@ impl<T: Item> Merge<T> {
         self.parts.iter().map(|part| (&part.shard, part.position))
     }
 
+    /// The shards.
+    pub fn shards(&self) -> impl Iterator<Item = &Arc<Shard<T>>> {
+        self.parts.iter().map(|part| &part.shard)
+    }
+
     /// Whether all that was given out is complete, so that a token may be given.
     pub fn is_complete(&self) -> bool {
         !self.in_atom
@@ -172,9 +177,10 @@ impl<T: Item> Merge<T> {
             if let Some(begin) = self.begin_reset(consumer) {
                 return Ok(begin);
             }
-            let candidates = self.candidates();
+            let (first, count) = self.candidates();
             let mut advanced = false;
-            for at in candidates {
+            for by in 0..count {
+                let at = (first + by) % self.parts.len();
                 self.turn = at;
                 match self.step(at, select, budget, consumer)? {
                     Stepped::Idle => {}
@@ -199,18 +205,16 @@ impl<T: Item> Merge<T> {
         }
     }
 
-    /// The parts to look at: the one that is being walked, else all in turn.
-    fn candidates(&self) -> Vec<usize> {
+    /// The parts to look at, from which one and how many: the one that is being walked, else all in turn.
+    fn candidates(&self) -> (usize, usize) {
         match &self.reset {
             Some(Reset {
                 members,
                 through: Some(through),
                 ..
-            }) => vec![members[*through]],
-            _ if self.in_atom => vec![self.turn],
-            _ => (1..=self.parts.len())
-                .map(|by| (self.turn + by) % self.parts.len())
-                .collect(),
+            }) => (members[*through], 1),
+            _ if self.in_atom => (self.turn, 1),
+            _ => (self.turn + 1, self.parts.len()),
         }
     }
 

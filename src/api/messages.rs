@@ -13,6 +13,8 @@ use crate::{
 
 /// Up to this size bytes are copied into a message of several events; above, they are handed on.
 const COPY: usize = 16 << 10;
+/// More than a mark takes, mostly: what is appended to messages then needs no second buffer.
+pub const ROOM_FOR_MARK: usize = 256;
 
 /// Events on their way out.
 #[derive(Debug)]
@@ -63,6 +65,38 @@ impl<T> Work<T> {
 }
 
 impl Work<Object> {
+    /// Sequence of its first entry, where it is whole segments.
+    pub fn first(&self) -> Option<u64> {
+        match self {
+            Self::Segments { segments, at: 0 } => segments.front().map(|segment| segment.first),
+            _ => None,
+        }
+    }
+
+    /// All of its messages in one piece, and how many events they have, where it is whole segments that are
+    /// encoded for all, of at most `max` bytes together.
+    pub fn whole(&self, encoder: &Encoder, max: usize) -> Option<(BytesMut, usize)> {
+        let Self::Segments { segments, at: 0 } = self else {
+            return None;
+        };
+        let mut parts = Vec::with_capacity(segments.len());
+        let (mut length, mut events) = (0, 0);
+        for segment in segments {
+            let encoded = encoder.segment(segment)?;
+            length += encoded.bytes.len();
+            if length > max {
+                return None;
+            }
+            events += segment.entries.len();
+            parts.push(encoded.bytes);
+        }
+        let mut all = BytesMut::with_capacity(length + ROOM_FOR_MARK);
+        for part in parts {
+            all.extend_from_slice(&part);
+        }
+        Some((all, events))
+    }
+
     /// Puts out the next message: at least one event, and as many more as fit into `max` bytes.
     pub fn send_some(&mut self, encoder: &Encoder, max: usize, out: &mut VecDeque<Bytes>) -> Sent {
         match self {

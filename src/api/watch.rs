@@ -3,12 +3,16 @@
 //! A [`Watch`] is pulled by the connection: whenever there is room for more it is asked for its next bytes, and
 //! takes them from its cursors. So nothing queues up for a consumer that does not read, and nobody waits for it.
 
-use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
+use std::{collections::VecDeque, mem, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, stream};
 use http_body::Frame;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, Sleep, sleep_until},
+};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Status, body::Body};
 
 use super::{
@@ -17,23 +21,25 @@ use super::{
     caller,
     consumers::{Asked, Registration},
     encode::{self, Encoder},
+    flush::{self, Due, Flush},
     freshness,
     merge::{Merge, Next, reason_word},
-    messages::Work,
+    messages::{self, Work},
     now,
     query::{self, Query},
     token::{Token, TokenPosition},
     wait,
 };
 use crate::{
-    cache::{Identity, Kind, Phase, Position, Shard, Subscription, Use},
+    cache::{Identity, Kind, Phase, Position, Shard, Status as ShardStatus, Subscription, Use},
     object::Object,
     proto::{self, MarkType},
-    shutdown::Shutdown,
 };
 
 /// Up to this size events are sent in one frame with the mark behind them, at the price of a copy.
-const COALESCE: usize = 4 << 10;
+const COALESCE: usize = 16 << 10;
+/// How often a stream that always has something to send looks whether the server drains.
+const DRAIN_CHECK: Duration = Duration::from_millis(50);
 /// How often a stream looks where its shards are, however seldom it wants to hear of it. Far below the time
 /// after which what a consumer holds is taken away.
 const ADVANCE: Duration = Duration::from_secs(10);
@@ -70,6 +76,10 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         view: request.view,
         fields: request.fields.clone(),
     };
+    let bookmark_at = Instant::now()
+        + ask
+            .bookmark_interval
+            .unwrap_or(api.0.settings.bookmark_interval);
     let mut watch = Watch {
         used: kind.enter(),
         registration: api
@@ -77,15 +87,15 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
             .consumers
             .enter("WatchObjects", caller, Some(kind.clone()), asked),
         notify: Arc::default(),
-        shutdown: api.0.shutdown.clone(),
+        drain_check_at: Instant::now(),
+        draining: Box::pin(api.0.shutdown.draining_owned()),
         waiting: Vec::new(),
         stream: None,
         out: VecDeque::new(),
-        bookmark_at: Instant::now()
-            + ask
-                .bookmark_interval
-                .unwrap_or(api.0.settings.bookmark_interval),
+        bookmark_at,
+        alarm: Box::pin(sleep_until(bookmark_at)),
         told: None,
+        seen: Vec::new(),
         end: End::No,
         api,
         kind,
@@ -115,15 +125,22 @@ struct Watch {
     #[expect(dead_code, reason = "held, not read")]
     used: Use,
     notify: Arc<Notify>,
-    shutdown: Shutdown,
+    /// When a stream that never idles looks whether the server drains.
+    drain_check_at: Instant,
+    /// Kept, because to begin waiting anew takes a lock that all streams share.
+    draining: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Wakes once the kind's identity is known.
     waiting: Vec<Subscription>,
     /// Absent until then.
     stream: Option<Open>,
     out: VecDeque<Bytes>,
     bookmark_at: Instant,
+    /// Rings when it is time to look, or before: to set it anew for each flush would cost more than to look again.
+    alarm: Pin<Box<Sleep>>,
     /// The state that the consumer was told last.
     told: Option<(Phase, String, String)>,
+    /// The shards' states when that was looked at.
+    seen: Vec<Arc<ShardStatus>>,
     end: End,
 }
 
@@ -202,6 +219,14 @@ impl Watch {
     }
 
     async fn next_frame(&mut self) -> Option<Frame<Bytes>> {
+        // Not with each frame, since it takes a lock that all streams share. Whoever idles is woken for it.
+        let now = Instant::now();
+        if now >= self.drain_check_at && self.out.is_empty() && matches!(self.end, End::No) {
+            self.drain_check_at = now + DRAIN_CHECK;
+            if self.api.is_draining() {
+                self.finish(Error::Draining);
+            }
+        }
         loop {
             if let Some(bytes) = self.out.pop_front() {
                 return Some(Frame::data(bytes));
@@ -210,10 +235,6 @@ impl Watch {
                 End::No => self.end = End::No,
                 End::With(status) => return Some(trailers(&status)),
                 End::Done => return None,
-            }
-            if self.api.is_draining() {
-                self.finish(Error::Draining);
-                continue;
             }
             self.tell_state();
             match self.advance() {
@@ -237,10 +258,14 @@ impl Watch {
             .and_then(|open| open.merge.look_again());
         let until = self.bookmark_at.min(Instant::now() + ADVANCE);
         let until = again.map_or(until, |again| again.min(until));
+        if self.alarm.deadline() > until || self.alarm.is_elapsed() {
+            self.alarm.as_mut().reset(until);
+        }
         tokio::select! {
+            biased;
             () = self.notify.notified() => {}
-            () = tokio::time::sleep_until(until) => {}
-            () = self.shutdown.draining() => {}
+            () = &mut self.draining => self.finish(Error::Draining),
+            () = &mut self.alarm => {}
         }
     }
 
@@ -252,18 +277,8 @@ impl Watch {
         let Some(open) = &mut self.stream else {
             return Ok(false);
         };
-        if let Some((work, position)) = &mut open.work {
-            let sent = work.send_some(&open.encoder, self.ask.max_batch, &mut self.out);
-            self.registration.consumer.sent(sent.events, sent.bytes);
-            if work.is_done() {
-                let position = *position;
-                open.work = None;
-                if let Some(position) = position {
-                    open.merge.reached(position);
-                    let mark = self.mark(MarkType::Progress);
-                    self.push(&mark);
-                }
-            }
+        if open.work.is_some() {
+            self.send_some();
             return Ok(true);
         }
         match open.merge.next(
@@ -272,7 +287,14 @@ impl Watch {
             &self.registration.consumer,
         )? {
             Next::Idle => return Ok(false),
-            Next::Work(work, position) => open.work = Some((work, position)),
+            Next::Work(work, position) => {
+                if self.send_shared(&work, position).is_none()
+                    && let Some(open) = &mut self.stream
+                {
+                    open.work = Some((work, position));
+                    self.send_some();
+                }
+            }
             Next::ResetBegin(reason, namespaces) => {
                 let mark = proto::Mark {
                     namespaces,
@@ -292,21 +314,89 @@ impl Watch {
         Ok(true)
     }
 
+    /// Puts out the work and the mark behind it in one piece that other streams send, too. `None` where it is
+    /// not the same for others, or too large.
+    fn send_shared(&mut self, work: &Work<Object>, position: Option<Position>) -> Option<()> {
+        let open = self.stream.as_mut()?;
+        let [status] = self.seen.as_slice() else {
+            return None;
+        };
+        if self.ask.max_batch < flush::MAX_BYTES {
+            return None;
+        }
+        let due = Due {
+            query: open.query.hash,
+            digests: self.ask.digests,
+            first: work.first()?,
+            position: position?,
+            status: status.clone(),
+        };
+        let made = now();
+        let flush = match self.api.0.flushes.get(&due, made) {
+            Some(flush) => {
+                open.merge.reached(due.position);
+                flush
+            }
+            None => {
+                let (all, events) = work.whole(&open.encoder, flush::MAX_BYTES)?;
+                open.merge.reached(due.position);
+                let mark = self.mark(MarkType::Progress);
+                let flush = Flush {
+                    bytes: encode::mark_after(all, &mark),
+                    events,
+                    made,
+                };
+                self.api.0.flushes.put(due, flush.clone());
+                flush
+            }
+        };
+        let sent = flush.bytes.len();
+        self.registration.consumer.sent(flush.events, sent);
+        self.put_off_bookmark();
+        self.out.push_back(flush.bytes);
+        Some(())
+    }
+
+    /// Puts out the next message of the work at hand, and the mark behind it where that was the last.
+    fn send_some(&mut self) {
+        let Some(open) = &mut self.stream else { return };
+        let Some((work, position)) = &mut open.work else {
+            return;
+        };
+        let sent = work.send_some(&open.encoder, self.ask.max_batch, &mut self.out);
+        self.registration.consumer.sent(sent.events, sent.bytes);
+        if !work.is_done() {
+            return;
+        }
+        let position = *position;
+        open.work = None;
+        if let Some(position) = position {
+            open.merge.reached(position);
+            let mark = self.mark(MarkType::Progress);
+            self.push(&mark);
+        }
+    }
+
+    /// The shards that the stream is about.
+    fn shards(&self) -> impl Iterator<Item = &Arc<Shard<Object>>> {
+        let of_stream = self.stream.iter().flat_map(|open| open.merge.shards());
+        let unknown = self.stream.is_none().then(|| self.kind.shards());
+        of_stream.chain(unknown.into_iter().flatten())
+    }
+
     /// Tells of a change in how well the kind is known.
     fn tell_state(&mut self) {
-        let shards: Vec<_> = match &self.stream {
-            Some(open) => open
-                .merge
-                .positions()
-                .map(|(shard, _)| shard.clone())
-                .collect(),
-            None => self.kind.shards().to_vec(),
-        };
-        let worst = shards
-            .iter()
-            .map(|shard| shard.status())
-            .max_by_key(|status| status.phase.badness());
-        let Some(worst) = worst else { return };
+        if self.shards().count() == self.seen.len()
+            && self
+                .shards()
+                .zip(&self.seen)
+                .all(|(shard, seen)| shard.has_status(seen))
+        {
+            return;
+        }
+        self.seen = self.shards().map(|shard| shard.status()).collect();
+        let worst = self.seen.iter().max_by_key(|status| status.phase.badness());
+        let Some(worst) = worst.cloned() else { return };
         let told = self.told.as_ref();
         let same = told.map_or(worst.phase == Phase::Live, |(phase, reason, message)| {
             *phase == worst.phase && *reason == worst.reason && *message == worst.message
@@ -356,26 +446,26 @@ impl Watch {
         mark
     }
 
-    fn push(&mut self, mark: &proto::Mark) {
+    fn put_off_bookmark(&mut self) {
         let interval = self
             .ask
             .bookmark_interval
             .unwrap_or(self.api.0.settings.bookmark_interval);
         self.bookmark_at = Instant::now() + interval;
+    }
+
+    fn push(&mut self, mark: &proto::Mark) {
+        self.put_off_bookmark();
         let before = self.out.pop_back_if(|events| events.len() <= COALESCE);
-        let mut message = encode::message_buffer(0);
-        encode::mark(mark, &mut message);
-        let message = encode::finish(message);
-        let bytes = match before {
-            None => message,
-            Some(events) => {
-                let mut both = BytesMut::with_capacity(events.len() + message.len());
-                both.extend_from_slice(&events);
-                both.extend_from_slice(&message);
-                both.freeze()
-            }
-        };
-        self.out.push_back(bytes);
+        let messages = before.map_or_else(BytesMut::new, |events| {
+            // Its own where nobody else has it: then this is no copy.
+            events.try_into_mut().unwrap_or_else(|shared| {
+                let mut copy = BytesMut::with_capacity(shared.len() + messages::ROOM_FOR_MARK);
+                copy.extend_from_slice(&shared);
+                copy
+            })
+        });
+        self.out.push_back(encode::mark_after(messages, mark));
     }
 }
 

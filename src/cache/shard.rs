@@ -165,6 +165,11 @@ impl<T: Item> Shard<T> {
         self.status.load_full()
     }
 
+    /// Whether [`Shard::status`] would be this very one.
+    pub fn has_status(&self, status: &Arc<Status>) -> bool {
+        Arc::ptr_eq(&self.status.load(), status)
+    }
+
     /// Time since the upstream last proved the state current; `None` before the first proof.
     pub fn age(&self, now: Instant) -> Option<Duration> {
         match self.proven.load(Ordering::Relaxed) {

@@ -59,7 +59,6 @@ impl Source {
             {
                 self.verified = Some(now);
                 if !self.writer.verify() {
-                    self.meters.mismatches.increment(1);
                     tracing::error!("the running digest did not agree with the state: mended");
                 }
             }
@@ -203,7 +202,6 @@ impl Source {
             .counters
             .undecodable
             .fetch_add(1, Ordering::Relaxed);
-        self.meters.undecodable.increment(1);
         let first = match &error.key {
             None => !std::mem::replace(&mut self.complained_of_unnamed, true),
             Some(key) => self.complaints.len() < COMPLAINTS && self.complaints.insert(key.clone()),

@@ -8,6 +8,7 @@ mod validators;
 
 mod churn;
 mod clients;
+mod configuration;
 mod faults;
 mod harness;
 mod kinds;

@@ -1,13 +1,14 @@
 //! What several of the tests need.
 
-use std::{path::Path, process::Output, time::Duration};
+use std::{path::Path, process::Output, sync::OnceLock, time::Duration};
 
 use informerd::{
     client::Client,
-    proto::{KindState, KindStatus, Scope},
+    proto::{KindState, KindStatus, ListObjectsRequest, Scope, View},
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ApiResource;
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::{Cluster, Daemon};
@@ -73,6 +74,22 @@ pub fn scope(resource: &str, namespaces: &[&str]) -> Scope {
     }
 }
 
+/// An object as sent.
+pub fn object(json: &[u8]) -> Value {
+    serde_json::from_slice(json).expect("objects are JSON")
+}
+
+/// The names of the objects in a scope.
+pub async fn list(client: &Client, scope: Scope) -> Vec<String> {
+    let request = ListObjectsRequest {
+        scope: Some(scope),
+        view: View::Keys.into(),
+        ..ListObjectsRequest::default()
+    };
+    let list = client.list(request).await.unwrap();
+    list.objects.into_iter().map(|object| object.name).collect()
+}
+
 /// Standard output and standard error.
 pub fn text(output: &Output) -> (String, String) {
     let [out, err] =
@@ -94,13 +111,16 @@ pub async fn informerd(args: &[&str]) -> Output {
     command.output().await.expect("informerd starts")
 }
 
-/// The seed of a test that chooses by chance: INFORMERD_TEST_SEED, or a new one. Shown where the test fails.
+/// The seed of all that is left to chance in this run: INFORMERD_TEST_SEED, or a new one. Shown where a test fails.
 pub fn seed() -> u64 {
-    let given = std::env::var("INFORMERD_TEST_SEED").ok();
-    let seed = given.and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    static SEED: OnceLock<u64> = OnceLock::new();
+    let seed = SEED.get_or_init(|| {
+        let given = std::env::var("INFORMERD_TEST_SEED").ok();
+        let given = given.and_then(|seed| seed.parse().ok());
+        given.unwrap_or_else(|| fastrand::u64(..1_000_000))
+    });
     println!("INFORMERD_TEST_SEED={seed}");
-    seed
+    *seed
 }
 
 /// Creates a namespace that is not there yet.
@@ -115,9 +135,9 @@ pub async fn discard(cluster: &Cluster, names: &[&str]) {
 }
 
 /// A kubeconfig that has another user in the place of its own.
-pub fn with_user(kubeconfig: &Path, user: serde_json::Value) {
+pub fn with_user(kubeconfig: &Path, user: Value) {
     let text = std::fs::read_to_string(kubeconfig).expect("the kubeconfig is there");
-    let mut config: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    let mut config: Value = serde_json::from_str(&text).expect("it is JSON");
     config["users"][0]["user"] = user;
     std::fs::write(kubeconfig, config.to_string()).expect("it can be written");
 }
