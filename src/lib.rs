@@ -23,7 +23,7 @@
 //!
 //! Data goes one way; there are no loops. `app` wires it all and nothing else does. Beside the way stand:
 //! `config` and `args` (what to watch), `upstream` (the connection to the API server), `discovery` (which kinds
-//! it serves), `admin` (metrics and health), `client` and `cli` (the other end of the wire), `telemetry`,
+//! it serves), `aerospike` (asks database nodes how they are; no controller uses it yet), `admin` (metrics and health), `client` and `cli` (the other end of the wire), `telemetry`,
 //! `heartbeat`, `shutdown`.
 //!
 //! # Who may know whom
