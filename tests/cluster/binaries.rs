@@ -105,11 +105,7 @@ fn build_blocking(module: &Module) -> Result<PathBuf, Error> {
         .join("tests")
         .join(module.dir);
     let hash = format!("{:016x}", hash(&sources, module)?);
-    // CARGO_TARGET_TMPDIR is target/tmp.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .parent()
-        .ok_or("no target directory")?;
-    let cache = target.join("go").join(module.dir);
+    let cache = target()?.join("go").join(module.dir);
     let done = cache.join(&hash);
     fs::create_dir_all(&cache)?;
     let lock = File::create(cache.join("lock"))?;
@@ -155,28 +151,40 @@ fn build_blocking(module: &Module) -> Result<PathBuf, Error> {
 
 /// Of the files' paths and contents, and of the commands.
 fn hash(sources: &Path, module: &Module) -> Result<u64, Error> {
-    fn walk(dir: &Path, hasher: &mut DefaultHasher) -> io::Result<()> {
-        let mut entries: Vec<_> = fs::read_dir(dir)?
-            .map(|entry| Ok(entry?.path()))
-            .collect::<io::Result<_>>()?;
-        entries.sort();
-        for path in entries {
-            if path.is_dir() {
-                walk(&path, hasher)?;
-            } else if path
-                .extension()
-                .is_some_and(|e| e == "go" || e == "mod" || e == "sum")
-            {
-                path.hash(hasher);
-                fs::read(&path)?.hash(hasher);
-            }
-        }
-        Ok(())
-    }
     let mut hasher = DefaultHasher::new();
-    walk(sources, &mut hasher)?;
+    hash_tree(sources, &["go", "mod", "sum"], &mut hasher)?;
     module.commands.hash(&mut hasher);
     Ok(hasher.finish())
+}
+
+/// Takes in the paths and contents of the files below `dir` that have one of these extensions.
+pub(super) fn hash_tree(
+    dir: &Path,
+    extensions: &[&str],
+    hasher: &mut DefaultHasher,
+) -> io::Result<()> {
+    let mut entries: Vec<_> = fs::read_dir(dir)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<_>>()?;
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            hash_tree(&path, extensions, hasher)?;
+        } else if path
+            .extension()
+            .is_some_and(|e| extensions.iter().any(|one| e == *one))
+        {
+            path.hash(hasher);
+            fs::read(&path)?.hash(hasher);
+        }
+    }
+    Ok(())
+}
+
+/// Cargo's target directory, of which CARGO_TARGET_TMPDIR is `tmp`.
+pub(super) fn target() -> Result<&'static Path, Error> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+    Ok(target.ok_or("no target directory")?)
 }
 
 /// A line to the person at the terminal. Not `eprintln!`, which the test runner keeps to itself.

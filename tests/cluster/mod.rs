@@ -9,6 +9,7 @@
 //! | what is true: [`DirectWatch`], [`list_exact`] | `oracle.rs` |
 //! | certificates with lifetimes: [`Authority`] | `pki.rs` |
 //! | the daemon as a process: [`Daemon`] | `daemon.rs` |
+//! | a Python with the package of clients/python: [`python`] | `venv.rs` |
 //!
 //! A test begins with
 //!
@@ -39,6 +40,7 @@ mod oracle;
 mod pki;
 mod process;
 mod proxy;
+mod venv;
 
 pub use audit::{AuditLog, AuditedRequest};
 pub use binaries::{go_watcher, grpcurl, has_go};
@@ -52,6 +54,7 @@ pub use oracle::{DirectWatch, Listed, Seen, list_exact};
 pub use pki::{Authority, Certificate};
 pub use process::{Process, Scratch, free_port};
 pub use proxy::Proxy;
+pub use venv::python;
 
 /// Of the harness: whatever it was, with words for the person who runs the tests.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

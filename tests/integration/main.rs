@@ -14,6 +14,7 @@ mod harness;
 mod kinds;
 mod lifecycle;
 mod manifest;
+mod python;
 mod readiness;
 mod support;
 mod sync;

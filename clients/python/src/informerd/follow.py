@@ -1,0 +1,119 @@
+"""A watch that lasts, without the transport: it is told what came and says what to tell the consumer.
+
+Events are told once the mark comes that they count with, which follows directly behind them; so whatever is told
+stands, and a cut needs nothing to be taken back. Both the blocking and the asyncio watch turn this one machine.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Generic, TypeVar
+
+from informerd.backoff import Backoff
+from informerd.errors import ContractError, Ended, Error
+from informerd.events import Delete, Event, Mark, MarkType, Reconnecting, ResetBegin, ResetEnd, Upsert
+from informerd.feeds import Feed
+from informerd.model import seconds
+from informerd.v1 import cache_pb2
+
+__all__ = ["CLOSING", "Follower"]
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+# informerd's own interval of bookmarks, where the request does not set one.
+_BOOKMARK_INTERVAL = 10.0
+# A stream that still delivers after this long was worth opening: the next failure is a first one.
+_HEALTHY = 10.0
+#: How long to wait for the status after the last message.
+CLOSING = 5.0
+
+
+class Follower(Generic[K, T]):
+    """What was told and what is to be told; see the module's documentation."""
+
+    def __init__(self, feed: Feed[K, T], token: bytes) -> None:
+        self._feed = feed
+        self.token = token
+        #: To be given to the consumer, in order.
+        self.told: deque[Event[K, T]] = deque()
+        #: How long nothing may come, in seconds.
+        self.patience = 3 * (feed.bookmark_interval or _BOOKMARK_INTERVAL)
+        self._backoff = Backoff()
+        self._opened = 0.0
+        # The resets that have begun and not ended, by what they cover.
+        self._resets: list[tuple[str, ...]] = []
+        # Since the last token, outside a reset. What a cut leaves here may never be spoken of again.
+        self._unsettled: list[Upsert[K, T] | Delete[K]] = []
+        self._end: Any = None
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether informerd has said that nothing more comes but the status."""
+        return self._end is not None
+
+    def opened(self, now: float) -> Any:
+        """A call is made now, with this request."""
+        self._opened = now
+        self._end = None
+        return self._feed.watch_request(self.token)
+
+    def take(self, message: Any, now: float) -> None:
+        """A message came. Raises what cannot be understood."""
+        if now - self._opened >= _HEALTHY:
+            self._backoff.reset()
+        for event in message.events:
+            read = self._feed.read_event(event)
+            if self._resets:
+                self.told.append(read)
+            else:
+                self._unsettled.append(read)
+        if message.HasField("mark"):
+            self._mark(message.mark)
+
+    def cut(self, error: Error | None) -> float:
+        """The call is over, by this error if there was one. Gives the seconds until the next; raises what is final."""
+        end, self._end = self._end, None
+        self._resets.clear()
+        self._unsettled.clear()
+        if error is not None and error.permanent:
+            self.told.clear()
+            raise error
+        asked = error.retry_delay if error is not None else None
+        if end is not None:
+            if end.HasField("retry_after"):
+                asked = seconds(end.retry_after)
+            error = Ended(end.reason, end.message, asked)
+        elif error is None:
+            error = Ended("", "the watch was closed without a word", None)
+        delay = self._backoff.next(asked)
+        self.told.append(Reconnecting(error, delay))
+        return delay
+
+    def _mark(self, mark: Any) -> None:
+        covers = self._feed.covers(mark)
+        if mark.type == cache_pb2.MARK_TYPE_RESET:
+            self._unsettled.clear()
+            self._resets = [it for it in self._resets if it != covers]
+            self._resets.append(covers)
+            self.told.append(ResetBegin(mark.reason, mark.message, covers))
+            return
+        freshness = self._feed.freshness(mark)
+        if mark.type == cache_pb2.MARK_TYPE_RESET_END:
+            if covers not in self._resets:
+                raise ContractError("RESET_END without a RESET")
+            self._resets.remove(covers)
+            self.told.append(ResetEnd(covers, self._advance(mark.token), freshness))
+            return
+        self.told.append(Mark(MarkType(mark.type), self._advance(mark.token), freshness))
+        if mark.type == cache_pb2.MARK_TYPE_END:
+            self._end = mark
+
+    def _advance(self, token: bytes) -> bytes | None:
+        """Moves the token. Within a reset the old one stays valid, and only that."""
+        if not token or self._resets:
+            return None
+        self.token = token
+        self.told.extend(self._unsettled)
+        self._unsettled.clear()
+        return token
