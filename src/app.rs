@@ -130,7 +130,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
     daemon.run("credentials", reloader.run());
     daemon.run("discovery", registry.clone().run());
     let (catalog, first_sync) = daemon.follow(&config, &upstream, &registry)?;
-    let board = control::start(&mut daemon, &config, &catalog);
+    let board = control::start(&mut daemon, &config, &catalog, &upstream);
 
     let transitions = Transitions::new();
     let (health, reporting) = health::service(&transitions).await;
@@ -189,6 +189,7 @@ fn describe_metrics() {
     feed::describe_metrics();
     controller::describe_metrics();
     controller::node::describe_metrics();
+    controller::aerospike::describe_metrics();
     readiness::describe_metrics();
     api::describe_metrics();
 }

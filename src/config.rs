@@ -17,6 +17,7 @@ use crate::{
     },
 };
 
+mod aerospike;
 mod checks;
 mod kind;
 mod problem;
@@ -24,6 +25,7 @@ mod read;
 mod units;
 mod yaml;
 
+pub use aerospike::{AerospikeConfig, AerospikeLogin, AerospikeTls, Patience, ProbeMode};
 pub use checks::{KindIdentity, Reads};
 pub use problem::{ConfigError, Place, Problem};
 
@@ -45,6 +47,10 @@ pub struct Config {
     pub log: LogConfig,
     /// Names of the controllers that run.
     pub controllers: Vec<Named>,
+    /// How the controller `aerospike` asks nodes.
+    pub aerospike: AerospikeConfig,
+    /// For how long kinds count as current without news.
+    pub patience: Patience,
     /// At least one, each name once.
     pub kinds: Vec<KindConfig>,
 }

@@ -25,6 +25,7 @@ use crate::{
     shutdown::Shutdown,
 };
 
+pub mod aerospike;
 mod backoff;
 pub mod members;
 pub mod node;
@@ -381,5 +382,7 @@ fn words(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
+#[cfg(test)]
+mod fake;
 #[cfg(test)]
 mod tests;

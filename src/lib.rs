@@ -16,21 +16,22 @@
 //!      v                           v
 //!  feed: kube's shared store    api: CacheService, ReadinessService, IntrospectionService
 //!      v                           ^
-//!  controller: node, service, workload (kube Controllers; what to do is decided by pure functions)
+//!  controller: node, service, workload (kube Controllers; what to do is decided by pure functions),
+//!      |       aerospike (the same, and asks database nodes how they are: aerospike)
 //!      v                           |
 //!  readiness   the board, one verdict for each target: the cache's machine over verdicts
 //! ```
 //!
 //! Data goes one way; there are no loops. `app` wires it all and nothing else does. Beside the way stand:
 //! `config` and `args` (what to watch), `upstream` (the connection to the API server), `discovery` (which kinds
-//! it serves), `aerospike` (asks database nodes how they are; no controller uses it yet), `admin` (metrics and health), `client` and `cli` (the other end of the wire), `telemetry`,
+//! it serves), `aerospike` (the info protocol: asks database nodes, and judges what they say), `admin` (metrics and health), `client` and `cli` (the other end of the wire), `telemetry`,
 //! `heartbeat`, `shutdown`.
 //!
 //! # Who may know whom
 //!
 //! `object` <- `cache` <- `source`, `feed`, `readiness`, `api`, `admin`; `feed`, `readiness` <- `controller`;
-//! `readiness` <- `api`. Only `source`, `discovery` and
-//! `upstream` talk to the API server. Only `api`, `client` and `admin` (for health) know gRPC; `cache` knows
+//! `aerospike` <- `controller`; `readiness` <- `api`. Only `source`, `discovery`, `upstream` and where it polls
+//! `controller::aerospike` talk to the API server. Only `api`, `client` and `admin` (for health) know gRPC; `cache` knows
 //! neither. Only `app` sees all. `tests/architecture.rs` holds this.
 //!
 //! # Invariants
@@ -47,6 +48,9 @@
 //! - Invariant: what is pruned never reaches the cache, and what is served says that it is pruned.
 //! - Invariant: a verdict is never Ready from silence, from another uid or from another generation; what nothing
 //!   recent supports becomes Unknown by itself (`readiness::tests`, `controller::workload::tests`).
+//! - Invariant: a database cluster is never Ready from the silence of a node, from a majority, or from what was said of
+//!   other pods than there are now; each true verdict's window holds an instant at which it was so
+//!   (`aerospike::simulation`, `controller::aerospike::tests`).
 //! - Invariant: a wait that is made after a write is not satisfied by what was before it (`api::readiness::tests`).
 //! - Invariant: a token is given only where all that was sent before it is complete (`api::merge`).
 //!

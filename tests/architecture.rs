@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "controller",
         &[
+            "aerospike",
             "cache",
             "config",
             "feed",
@@ -36,6 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "object",
             "readiness",
             "shutdown",
+            "upstream",
         ],
     ),
     ("digest", &[]),

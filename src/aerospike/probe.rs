@@ -84,6 +84,12 @@ impl Prober {
         }
     }
 
+    /// Takes other ways to reach nodes, and another login, from the next survey on: certificates and passwords change.
+    pub fn set_access(&mut self, connect: Arc<dyn Connect>, credentials: Option<Arc<Credentials>>) {
+        self.connect = connect;
+        self.credentials = credentials;
+    }
+
     /// How many questions have been put to nodes so far: what probing costs them.
     pub fn asked(&self) -> u64 {
         self.asked

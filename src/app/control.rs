@@ -2,19 +2,23 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use tracing::warn;
+
 use super::Daemon;
 use crate::{
     cache::{Catalog, Kind, Limits},
     config::{Config, Reads, Start},
     controller::{
         self, Reconciler, Triggers,
+        aerospike::{self, Aerospike, Kinds, Role},
         node::NodeController,
-        outdated::{self, Patience, RestsOn},
+        outdated::{self, RestsOn},
         service::ServiceController,
         workload::{self, PodsAndSets, Workload},
     },
     feed::Feed,
     readiness::{Board, Judged},
+    upstream::Upstream,
 };
 
 /// What all controllers read; a config that leaves that out is refused.
@@ -23,6 +27,7 @@ pub(super) fn reads() -> Vec<Reads> {
         NodeController::READS,
         ServiceController::READS,
         Workload::READS,
+        Aerospike::READS,
     ]
     .concat()
 }
@@ -33,13 +38,19 @@ enum Judge {
     Node,
     Service,
     Workload,
+    Aerospike,
 }
 
 /// A kind and who judges it.
 type Case = (Arc<Kind>, Judge);
 
 /// Runs them. The config was checked for what they read.
-pub(super) fn start(daemon: &mut Daemon, config: &Config, catalog: &Catalog) -> Board {
+pub(super) fn start(
+    daemon: &mut Daemon,
+    config: &Config,
+    catalog: &Catalog,
+    upstream: &Upstream,
+) -> Board {
     let cases = cases(config, catalog);
     let names = cases.iter().map(|(kind, _)| kind.name.as_str());
     let board = Board::new(names, Limits::default());
@@ -54,31 +65,41 @@ pub(super) fn start(daemon: &mut Daemon, config: &Config, catalog: &Catalog) -> 
         rests_on: Vec::new(),
     };
     control.all(&cases);
+    if runs(config, Aerospike::NAME) {
+        control.aerospike(config, &cases, upstream);
+    }
     let rests_on = control.rests_on;
     let beat = daemon.heartbeats.register("board");
     daemon.until_drained(board.clone().run(beat, daemon.shutdown.clone()));
     let beat = daemon.heartbeats.register("outdated");
     let shutdown = daemon.shutdown.clone();
-    daemon.until_drained(outdated::watch(
-        rests_on,
-        Patience::default(),
-        beat,
-        shutdown,
-    ));
+    daemon.until_drained(outdated::watch(rests_on, config.patience, beat, shutdown));
     board
 }
 
+fn runs(config: &Config, name: &str) -> bool {
+    config.controllers.iter().any(|named| named.name == name)
+}
+
 /// The first that wants a kind judges it. Kinds that are watched on first use only are nobody's: to judge them
-/// would be to use them always.
+/// would be to use them always. What `aerospike` adds to pods and StatefulSets needs them judged.
 fn cases(config: &Config, catalog: &Catalog) -> Vec<Case> {
-    let runs = |name: &str| config.controllers.iter().any(|named| named.name == name);
+    let runs = |name: &str| runs(config, name);
     let judge = |kind: &Kind| {
+        let is_any = |reads: &[Reads]| reads.iter().any(|own| is_called(own, &kind.name));
+        let [clusters @ .., pods, sets] = Aerospike::READS else {
+            return None;
+        };
         let is = |reads: &[Reads]| reads.first().is_some_and(|own| is_called(own, &kind.name));
         if runs(NodeController::NAME) && is(NodeController::READS) {
             Some(Judge::Node)
         } else if runs(ServiceController::NAME) && is(ServiceController::READS) {
             Some(Judge::Service)
-        } else if runs(Workload::NAME) && !kind.metadata_only && !workload::leaves_out(&kind.name) {
+        } else if runs(Aerospike::NAME) && is_any(clusters) && !kind.metadata_only {
+            Some(Judge::Aerospike)
+        } else if (runs(Workload::NAME) && !kind.metadata_only && !workload::leaves_out(&kind.name))
+            || (runs(Aerospike::NAME) && is_any(&[*pods, *sets]))
+        {
             Some(Judge::Workload)
         } else {
             None
@@ -138,6 +159,8 @@ impl Control<'_> {
                     let triggers = service.triggers(feed, slices_feed);
                     self.run(service, triggers, "controller/service".to_owned());
                 }
+                // All of them together, below.
+                Judge::Aerospike => self.rest(&judged, &[kind]),
                 Judge::Workload => {
                     self.rest(&judged, &[kind]);
                     let known = Workload::READS.iter();
@@ -149,6 +172,58 @@ impl Control<'_> {
                     self.run(workload, triggers, name);
                 }
             }
+        }
+    }
+
+    /// The clusters of both operators, and StatefulSets, are reconciled into one shared state.
+    fn aerospike(&mut self, config: &Config, cases: &[Case], upstream: &Upstream) {
+        let with_board = |control: &Self, kind: &Arc<Kind>| {
+            let judged = control.board.kind(&kind.name)?.clone();
+            Some((kind.clone(), judged))
+        };
+        let [.., pods, sets] = Aerospike::READS else {
+            return;
+        };
+        let find = |control: &Self, reads| with_board(control, &control.find(reads)?);
+        let (Some(pods), Some(sets)) = (find(self, pods), find(self, sets)) else {
+            warn!(
+                "aerospike does not run: pods or statefulsets.apps are watched on first use only"
+            );
+            return;
+        };
+        let clusters = cases.iter().filter(|(_, judge)| *judge == Judge::Aerospike);
+        let clusters: Vec<_> = clusters
+            .filter_map(|(kind, _)| with_board(self, kind))
+            .collect();
+        let feeds: Vec<_> = clusters
+            .iter()
+            .map(|(kind, _)| (kind.clone(), self.feed(kind)))
+            .collect();
+        let (sets_feed, pods_feed) = (self.feed(&sets.0), self.feed(&pods.0));
+        let kinds = Kinds {
+            clusters: clusters.clone(),
+            sets,
+            pods,
+        };
+        let shared = aerospike::Shared::new(kinds, config.aerospike.clone(), upstream.clone());
+        let beat = self.daemon.heartbeats.register("aerospike");
+        self.daemon.until_drained(aerospike::watch_over(
+            shared.clone(),
+            config.patience,
+            beat,
+            self.daemon.shutdown.clone(),
+        ));
+        let roles = clusters
+            .into_iter()
+            .map(|(kind, judged)| Role::Clusters(kind, judged));
+        for role in roles.chain([Role::Sets]) {
+            let name = match &role {
+                Role::Clusters(kind, _) => format!("controller/aerospike/{}", kind.name),
+                Role::Sets => "controller/aerospike/statefulsets".to_owned(),
+            };
+            let controller = Aerospike::new(shared.clone(), role);
+            let triggers = controller.triggers(sets_feed.clone(), pods_feed.clone(), &feeds);
+            self.run(controller, triggers, name);
         }
     }
 

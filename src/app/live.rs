@@ -76,16 +76,7 @@ fn says_not_found(error: &UpstreamError) -> bool {
 }
 
 fn path(identity: &Identity, key: &Key) -> String {
-    let root = if identity.group.is_empty() {
-        format!("/api/{}", identity.version)
-    } else {
-        format!("/apis/{}/{}", identity.group, identity.version)
-    };
-    let (plural, name) = (&identity.plural, key.name());
-    match key.namespace() {
-        "" => format!("{root}/{plural}/{name}"),
-        namespace => format!("{root}/namespaces/{namespace}/{plural}/{name}"),
-    }
+    format!("{}/{}", identity.collection(key.namespace()), key.name())
 }
 
 #[cfg(test)]

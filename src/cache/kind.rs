@@ -72,6 +72,19 @@ impl Identity {
         }
     }
 
+    /// The path of the objects in a namespace; with an empty one, of all of them.
+    pub fn collection(&self, namespace: &str) -> String {
+        let root = if self.group.is_empty() {
+            format!("/api/{}", self.version)
+        } else {
+            format!("/apis/{}/{}", self.group, self.version)
+        };
+        match namespace {
+            "" => format!("{root}/{}", self.plural),
+            namespace => format!("{root}/namespaces/{namespace}/{}", self.plural),
+        }
+    }
+
     /// Whether a person who writes `name` may mean this kind: plural, singular, short name or kind, any of
     /// them followed by `.group` or `.version.group`; case does not count.
     pub fn is_called(&self, name: &str) -> bool {

@@ -11,8 +11,8 @@ use http::HeaderValue;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Config, ConfigError, JournalConfig, LogConfig, LogFormat, Named, Place, TombstoneConfig,
-    UpstreamConfig,
+    AerospikeConfig, Config, ConfigError, JournalConfig, LogConfig, LogFormat, Named, Patience,
+    Place, TombstoneConfig, UpstreamConfig, aerospike,
     kind::{self, KindDefaults},
     problem::refuse_if_any,
     yaml::{self, Field, Map, Reader},
@@ -22,7 +22,7 @@ use crate::args::ServeArgs;
 const DEFAULT_GRPC_PORT: u16 = 7443;
 const DEFAULT_ADMIN_PORT: u16 = 7480;
 
-pub(super) const TOP: [&str; 10] = [
+pub(super) const TOP: [&str; 12] = [
     "listen",
     "admin",
     "upstream",
@@ -32,6 +32,8 @@ pub(super) const TOP: [&str; 10] = [
     "shutdownGrace",
     "log",
     "controllers",
+    "aerospike",
+    "patience",
     "kinds",
 ];
 pub(super) const UPSTREAM: [&str; 7] = [
@@ -67,6 +69,8 @@ pub(super) fn config(
         shutdown_grace: Duration::from_secs(25),
         log: LogConfig::default(),
         controllers: Vec::new(),
+        aerospike: AerospikeConfig::default(),
+        patience: Patience::default(),
         kinds: Vec::new(),
     };
     let mut defaults = KindDefaults::default();
@@ -163,6 +167,12 @@ fn from_file(
     }
     if let Some(field) = top.get("controllers") {
         controllers(reader, &field, &mut config.controllers);
+    }
+    if let Some(field) = top.get("aerospike") {
+        aerospike::read(reader, &field, &mut config.aerospike);
+    }
+    if let Some(field) = top.get("patience") {
+        aerospike::patience(reader, &field, &mut config.patience);
     }
     let kinds = top
         .get("kinds")
@@ -301,7 +311,7 @@ fn controllers(reader: &mut Reader, field: &Field<'_>, controllers: &mut Vec<Nam
     }
 }
 
-fn duration(
+pub(super) fn duration(
     reader: &mut Reader,
     map: &Map<'_>,
     key: &str,

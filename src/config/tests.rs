@@ -56,7 +56,13 @@ fn the_example_is_valid_and_shows_every_setting() {
          aerospikeclusters.acko.io\n"
     );
     let text = std::fs::read_to_string(example()).unwrap();
-    for key in read::TOP.iter().chain(&read::UPSTREAM).chain(&kind::KEYS) {
+    for key in read::TOP
+        .iter()
+        .chain(&read::UPSTREAM)
+        .chain(&aerospike::AEROSPIKE)
+        .chain(&aerospike::PATIENCE)
+        .chain(&kind::KEYS)
+    {
         assert!(text.contains(&format!("{key}:")), "{key} is not shown");
     }
 }

@@ -26,6 +26,8 @@ pub struct Members {
 
 #[derive(Debug, Default)]
 struct Index {
+    /// Whether what was there at first has been taken.
+    filled: bool,
     groups: HashMap<String, BTreeSet<Key>>,
     members: HashMap<Key, Member>,
 }
@@ -50,24 +52,19 @@ impl Members {
     /// Learns of a change, before anybody looks for it here.
     pub fn observe(&self, handle: &Handle) {
         let group = handle.object().and_then(|object| (self.group)(object));
+        self.index().put(handle.key(), group);
+    }
+
+    /// Takes all that the cache has, once: whoever asks before the feed has told of everything gets it all the same.
+    pub fn fill(&self) {
         let mut index = self.index();
-        let known = index.members.get(handle.key());
-        if known.map(|member| &member.group) == group.as_ref() {
+        if std::mem::replace(&mut index.filled, true) {
             return;
         }
-        if let Some(left) = index.members.remove(handle.key())
-            && let Some(keys) = index.groups.get_mut(&left.group)
-        {
-            keys.remove(handle.key());
-            if keys.is_empty() {
-                index.groups.remove(&left.group);
+        for state in self.kind.shards().iter().filter_map(|shard| shard.state()) {
+            for (key, slot) in &state.objects {
+                index.put(key, (self.group)(&slot.item));
             }
-        }
-        if let Some(group) = group {
-            let keys = index.groups.entry(group.clone()).or_default();
-            keys.insert(handle.key().clone());
-            let member = Member { group, part: None };
-            index.members.insert(handle.key().clone(), member);
         }
     }
 
@@ -115,6 +112,29 @@ impl Members {
 
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Index {
+    fn put(&mut self, key: &Key, group: Option<String>) {
+        let known = self.members.get(key);
+        if known.map(|member| &member.group) == group.as_ref() {
+            return;
+        }
+        if let Some(left) = self.members.remove(key)
+            && let Some(keys) = self.groups.get_mut(&left.group)
+        {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.groups.remove(&left.group);
+            }
+        }
+        if let Some(group) = group {
+            let keys = self.groups.entry(group.clone()).or_default();
+            keys.insert(key.clone());
+            let member = Member { group, part: None };
+            self.members.insert(key.clone(), member);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     cache::{Kind, Phase},
+    config::Patience,
     heartbeat::Heartbeat,
     object::Key,
     readiness::Judged,
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// How often it looks.
-const EVERY: Duration = Duration::from_millis(200);
+pub(super) const EVERY: Duration = Duration::from_millis(200);
 
 /// What the verdicts on a kind rest on.
 #[derive(Clone, Debug)]
@@ -23,24 +24,6 @@ pub struct RestsOn {
     pub judged: Arc<Judged>,
     /// The kind that is judged, and others that count as much.
     pub kinds: Vec<Arc<Kind>>,
-}
-
-/// For how long a kind is taken for current after it was proven so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// While it is followed: more than two bookmarks apart.
-    pub followed: Duration,
-    /// While it is not: the connection is down, or the API server refuses.
-    pub cut_off: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            followed: Duration::from_secs(150),
-            cut_off: Duration::from_secs(15),
-        }
-    }
 }
 
 /// Says once what there is to judge, and from then on whether it still counts. Until draining begins.
@@ -90,7 +73,7 @@ fn announce(one: &RestsOn) -> bool {
 }
 
 /// Why the kind proves nothing at the moment, if so. The same words as long as nothing changes.
-fn outdated(kind: &Kind, patience: Patience, now: Instant) -> Option<String> {
+pub(super) fn outdated(kind: &Kind, patience: Patience, now: Instant) -> Option<String> {
     // A kind that never was complete has no verdicts.
     let age = kind.age(now)?;
     let (limit, how) = match kind.phase() {

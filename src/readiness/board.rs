@@ -6,7 +6,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Instant, SystemTime},
 };
 
@@ -42,6 +43,16 @@ pub struct Judged {
     shard: Arc<Shard<Verdict>>,
     hand: Mutex<Hand>,
     sooner: Arc<Notify>,
+    wishes: OnceLock<Wish>,
+}
+
+/// Told of targets for which somebody wants newer evidence.
+struct Wish(Box<dyn Fn(&Key) + Send + Sync>);
+
+impl fmt::Debug for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wish")
+    }
 }
 
 /// What only the writer sees.
@@ -63,6 +74,8 @@ struct Hand {
 struct Contribution {
     /// Of the object that it means.
     uid: Box<str>,
+    /// Of that object, when it was judged.
+    version: Box<str>,
     conditions: Vec<(Arc<str>, Answer)>,
 }
 
@@ -167,6 +180,7 @@ impl Judged {
                 outdated: None,
             }),
             sooner,
+            wishes: OnceLock::new(),
         }
     }
 
@@ -196,13 +210,13 @@ impl Judged {
     }
 
     /// Adds answers to further questions to the verdict on this object, in place of those that `by` gave before.
-    /// They are shown as long as the target is judged and is the one with this uid; none takes them back.
-    /// Whether that is anything new.
+    /// They are shown as long as the target is judged and is the one with this uid, and are about `version` of it,
+    /// whatever the one who judges the kind has seen; none takes them back. Whether that is anything new.
     pub fn contribute(
         &self,
         key: &Key,
         by: &'static str,
-        uid: &str,
+        (uid, version): (&str, &str),
         conditions: Vec<(Arc<str>, Answer)>,
     ) -> bool {
         let mut hand = self.hand();
@@ -210,10 +224,12 @@ impl Judged {
         if conditions.is_empty() {
             record.contributed.remove(by);
         } else {
-            let uid = uid.into();
-            record
-                .contributed
-                .insert(by, Contribution { uid, conditions });
+            let contribution = Contribution {
+                uid: uid.into(),
+                version: version.into(),
+                conditions,
+            };
+            record.contributed.insert(by, contribution);
         }
         let shown = self.show(&mut hand, key);
         hand.tidy(key);
@@ -245,6 +261,19 @@ impl Judged {
         }
         self.judged(&mut hand, key);
         told
+    }
+
+    /// Has `wish` called for each target of which somebody waits for newer evidence than there is; often, and from
+    /// anywhere. The first one counts.
+    pub fn on_wish(&self, wish: impl Fn(&Key) + Send + Sync + 'static) {
+        let _ = self.wishes.set(Wish(Box::new(wish)));
+    }
+
+    /// Somebody waits for newer evidence on this target. What rests on probes may be probed sooner.
+    pub fn wish(&self, key: &Key) {
+        if let Some(Wish(wish)) = self.wishes.get() {
+            wish(key);
+        }
     }
 
     /// What there was when the kind was first known as a whole: nothing is shown before each of these is judged
@@ -449,33 +478,41 @@ impl Record {
         let finding = self.finding.as_ref()?;
         let before = self.shown.as_deref();
         let same = before.filter(|before| before.finding.uid == finding.uid);
-        let standing = |answer: &Answer, before: Option<&Standing>| {
+        let standing = |answer: &Answer, version: Option<&str>, before: Option<&Standing>| {
             let answer = answer.as_of(now, outdated);
             let kept = before.filter(|before| before.answer.state == answer.state);
             let since = kept.map_or(now, |before| before.since);
-            Standing { answer, since }
+            Standing {
+                answer,
+                since,
+                version: version.map(Into::into),
+            }
         };
         let contributed = self.contributed.values();
         let contributed = contributed
             .filter(|added| added.uid == finding.uid)
-            .flat_map(|added| &added.conditions);
-        let conditions: BTreeMap<&Arc<str>, &Answer> = finding
-            .conditions
-            .iter()
+            .flat_map(|added| {
+                let of = move |one| (one, Some(&*added.version));
+                added.conditions.iter().map(of)
+            });
+        let own = finding.conditions.iter().map(|one| (one, None));
+        let conditions: BTreeMap<&Arc<str>, (&Answer, Option<&str>)> = own
             .chain(contributed)
-            .map(|(name, answer)| (name, answer))
+            .map(|((name, answer), version)| (name, (answer, version)))
             .collect();
-        let conditions = conditions.into_iter().map(|(name, answer)| Condition {
-            name: name.clone(),
-            standing: standing(answer, same.and_then(|same| same.condition(name))),
-        });
+        let conditions = conditions
+            .into_iter()
+            .map(|(name, (answer, version))| Condition {
+                name: name.clone(),
+                standing: standing(answer, version, same.and_then(|same| same.condition(name))),
+            });
         let mut verdict = Verdict {
             key: key.clone(),
             version: revision.to_string().into(),
             revision,
             transition: revision,
             finding: finding.clone(),
-            standing: standing(&finding.answer, same.map(|same| &same.standing)),
+            standing: standing(&finding.answer, None, same.map(|same| &same.standing)),
             conditions: conditions.collect(),
         };
         if let Some(before) = before.filter(|before| !verdict.is_transition_from(before)) {

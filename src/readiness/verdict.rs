@@ -234,6 +234,8 @@ pub struct Standing {
     pub answer: Answer,
     /// When its state became what it is, as far as this process has seen.
     pub since: Instant,
+    /// Of the object that it is about, where that is not the one in [`Verdict::finding`].
+    pub version: Option<Box<str>>,
 }
 
 /// The answer to a further question about a target.
@@ -284,7 +286,9 @@ impl Verdict {
             && self.standing.answer.says_the_same(&other.standing.answer)
             && self.conditions.len() == other.conditions.len()
             && self.conditions.iter().zip(&other.conditions).all(|(a, b)| {
-                a.name == b.name && a.standing.answer.says_the_same(&b.standing.answer)
+                a.name == b.name
+                    && a.standing.version == b.standing.version
+                    && a.standing.answer.says_the_same(&b.standing.answer)
             })
     }
 

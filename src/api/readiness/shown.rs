@@ -13,9 +13,9 @@ use crate::{
 /// A verdict.
 pub(super) fn verdict(verdict: &Verdict, board: &Board) -> proto::Verdict {
     let finding = &verdict.finding;
-    let Standing { answer, since } = &verdict.standing;
+    let Standing { answer, since, .. } = &verdict.standing;
     let conditions = verdict.conditions.iter().map(|condition| {
-        let Standing { answer, since } = &condition.standing;
+        let Standing { answer, since, .. } = &condition.standing;
         proto::ReadinessCondition {
             name: condition.name.to_string(),
             state: state(answer.state).into(),

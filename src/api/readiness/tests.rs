@@ -692,7 +692,7 @@ async fn probes_count_only_if_they_were_sent_after_the_call_came() {
     let mut fixture = Fixture::new();
     let version = fixture.put("a", "1", State::Ready);
     fixture.says(Some(("1", version)));
-    let probe = |fixture: &Fixture| {
+    let probe = |fixture: &Fixture, version: u64| {
         let window = Window {
             from: now(),
             to: now(),
@@ -701,9 +701,12 @@ async fn probes_count_only_if_they_were_sent_after_the_call_came() {
         let basis = Basis::Probes { window, expires };
         let answer = Answer::new(State::Ready, "Stable", "", basis);
         let key = Key::new("default", "a");
-        fixture
-            .judged
-            .contribute(&key, "test", "1", vec![("SafeToDisrupt".into(), answer)]);
+        fixture.judged.contribute(
+            &key,
+            "test",
+            ("1", &version.to_string()),
+            vec![("SafeToDisrupt".into(), answer)],
+        );
     };
     let mut wait = fixture.wait(waited("a"), WaitFor::SafeToDisrupt).await;
     assert_eq!(
@@ -711,11 +714,21 @@ async fn probes_count_only_if_they_were_sent_after_the_call_came() {
         "NoSuchCondition"
     );
     drop(wait);
-    probe(&fixture);
+    probe(&fixture, version);
     tokio::time::advance(Duration::from_millis(1)).await;
+    let (wishes, wished) = std::sync::mpsc::channel();
+    fixture.judged.on_wish(move |key| {
+        let _ = wishes.send(key.clone());
+    });
     let mut wait = fixture.wait(waited("a"), WaitFor::SafeToDisrupt).await;
     assert!(wait.goes_on().await);
-    probe(&fixture);
+    assert_eq!(wished.try_recv(), Ok(Key::new("default", "a")));
+    probe(&fixture, version - 1);
+    assert!(
+        wait.goes_on().await,
+        "who probed had not seen the version yet"
+    );
+    probe(&fixture, version);
     assert!(wait.is_satisfied().await);
 }
 

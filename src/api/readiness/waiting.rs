@@ -3,7 +3,7 @@
 //! A wait that is made right after a write must not be satisfied by what was before it. Where the caller says a
 //! version or generation, that decides. Else the API server is asked once for the version that the object has
 //! now, and what is at or past that counts; where it cannot be asked, whatever the kind is proven to be after the
-//! call came. Answers that rest on probes count only if the first was sent after the call came.
+//! call came. Answers that rest on probes count only if, beside that, the first was sent after the call came.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -542,7 +542,8 @@ impl Target {
             );
             return Some(Missing::new("OldGeneration", message));
         }
-        let version = &*finding.resource_version;
+        let version = standing.version.as_deref();
+        let version = version.unwrap_or(&finding.resource_version);
         let older = |wanted: &str| {
             (!is_at_least(version, wanted)).then(|| {
                 let message = format!("the verdict is on version {version}, not {wanted}");
@@ -554,14 +555,12 @@ impl Target {
         {
             return Some(missing);
         }
-        if let Basis::Probes { window, .. } = standing.answer.basis {
-            let early = window.from < arrived;
-            return early.then(|| {
-                Missing::new(
-                    "EvidenceTooOld",
-                    "the last probes were sent before the call came",
-                )
-            });
+        if let Basis::Probes { window, .. } = standing.answer.basis
+            && window.from < arrived
+        {
+            self.case.judged.wish(&self.key);
+            let message = "the last probes were sent before the call came";
+            return Some(Missing::new("EvidenceTooOld", message));
         }
         match &self.floor {
             Floor::Unknown => Some(Missing::new(

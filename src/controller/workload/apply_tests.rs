@@ -1,86 +1,13 @@
 //! From a change in the cache to the verdict on the board.
 
-use std::time::Instant;
-
 use super::*;
 use crate::{
-    cache::{Cause, History, Identity, Limits, Unreadable, Writer},
-    controller::{self, Settings},
+    cache::Limits,
+    controller::{self, Settings, fake::Fed},
     heartbeat::Heartbeats,
-    object::{OwnerReference, Selectable, tests::object},
     readiness::{Board, State, Verdict},
     shutdown::Shutdown,
 };
-
-/// A kind that is listed and empty, and its feed.
-struct Fed {
-    writer: Writer<Object>,
-    kind: Arc<Kind>,
-    feed: Feed,
-    revision: u64,
-}
-
-impl Fed {
-    fn new(group: &str, kind_name: &str, plural: &str, shutdown: &Shutdown) -> Self {
-        let mut writer = Writer::new("", Limits::default(), Instant::now());
-        let kind = Arc::new(Kind::new(
-            plural,
-            false,
-            false,
-            0,
-            vec![writer.shard().clone()],
-        ));
-        kind.set_identity(Identity {
-            group: group.into(),
-            version: "v1".into(),
-            kind: kind_name.into(),
-            plural: plural.into(),
-            singular: kind_name.to_lowercase(),
-            short_names: Vec::new(),
-            namespaced: true,
-            selectable: Selectable::builtin(group, plural),
-        });
-        let unreadable = Unreadable::default();
-        writer.replace(Vec::new(), &unreadable, 1, History::Same, Instant::now());
-        let (feed, runner) = Feed::new(kind.clone());
-        tokio::spawn(runner.run(Heartbeats::default().register("feed"), shutdown.clone()));
-        Self {
-            writer,
-            kind,
-            feed,
-            revision: 1,
-        }
-    }
-
-    fn put(&mut self, name: &str, uid: &str, owner: Option<(&str, &str, &str)>, json: &str) {
-        self.revision += 1;
-        let owner = owner.map(|(kind, name, uid)| OwnerReference {
-            api_version: "apps/v1".into(),
-            kind: kind.into(),
-            name: name.into(),
-            uid: uid.into(),
-            controller: true,
-        });
-        let object = Object {
-            uid: uid.into(),
-            resource_version: self.revision.to_string().into(),
-            generation: Some(1),
-            owner_references: owner.into_iter().collect(),
-            json: json.to_owned().into(),
-            ..object("default", name)
-        };
-        self.writer.upsert(Arc::new(object), self.revision);
-        self.writer.publish(Instant::now());
-    }
-
-    fn delete(&mut self, name: &str) {
-        self.revision += 1;
-        let key = Key::new("default", name);
-        self.writer
-            .delete(&key, None, self.revision, Cause::Deleted);
-        self.writer.publish(Instant::now());
-    }
-}
 
 const SETTINGS: Settings = Settings {
     debounce: std::time::Duration::ZERO,
