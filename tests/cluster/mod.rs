@@ -8,6 +8,7 @@
 //! | cuts, half-open connections, delays: [`Proxy`] | `proxy.rs` |
 //! | what is true: [`DirectWatch`], [`list_exact`] | `oracle.rs` |
 //! | certificates with lifetimes: [`Authority`] | `pki.rs` |
+//! | database clusters of both operators, whose nodes are a model's: [`aerospike`] | `aerospike.rs` |
 //! | the daemon as a process: [`Daemon`] | `daemon.rs` |
 //! | a Python with the package of clients/python: [`python`] | `venv.rs` |
 //!
@@ -30,6 +31,7 @@ use std::{env, path::PathBuf, sync::Once};
 
 use tokio::sync::OnceCell;
 
+pub mod aerospike;
 mod audit;
 mod binaries;
 mod control_plane;

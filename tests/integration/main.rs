@@ -6,6 +6,7 @@ mod cluster;
 #[path = "../validators/mod.rs"]
 mod validators;
 
+mod aerospike;
 mod churn;
 mod clients;
 mod configuration;
