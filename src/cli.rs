@@ -21,6 +21,7 @@ pub mod kinds;
 mod note;
 mod print;
 pub mod ready;
+mod shape;
 mod target;
 mod time;
 pub mod wait;
@@ -29,7 +30,7 @@ pub mod watch;
 mod table;
 
 pub use print::Format;
-pub use target::TargetArgs;
+pub use target::{ReadArgs, TargetArgs};
 
 /// The reading commands; flatten them into the program's own.
 #[derive(Debug, Subcommand)]
@@ -161,3 +162,7 @@ impl ServerArgs {
 #[cfg(test)]
 #[path = "cli/cli_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "cli/ready_tests.rs"]
+mod ready_tests;

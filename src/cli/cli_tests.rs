@@ -35,10 +35,10 @@ impl Paper {
     }
 }
 
-struct Printed {
-    out: String,
-    err: String,
-    done: Result<(), Error>,
+pub(super) struct Printed {
+    pub out: String,
+    pub err: String,
+    pub done: Result<(), Error>,
 }
 
 fn now() -> Timestamp {
@@ -46,7 +46,7 @@ fn now() -> Timestamp {
 }
 
 /// Runs a command line to its end.
-async fn print(script: Script, line: &str) -> (Printed, Fake) {
+pub(super) async fn print(script: Script, line: &str) -> (Printed, Fake) {
     let fake = Fake::new(script);
     let server = fake.serve().await.to_string();
     let words = ["informerd"]
@@ -76,7 +76,7 @@ async fn print(script: Script, line: &str) -> (Printed, Fake) {
     )
 }
 
-fn kind(resource: &str, kind: &str, namespaced: bool, alias: &str) -> KindStatus {
+pub(super) fn kind(resource: &str, kind: &str, namespaced: bool, alias: &str) -> KindStatus {
     let api_version = if resource.contains('.') {
         "apps/v1"
     } else {
@@ -93,7 +93,7 @@ fn kind(resource: &str, kind: &str, namespaced: bool, alias: &str) -> KindStatus
     }
 }
 
-fn kinds() -> Vec<KindStatus> {
+pub(super) fn kinds() -> Vec<KindStatus> {
     vec![
         kind("pods", "Pod", true, "po"),
         kind("nodes", "Node", false, "no"),

@@ -2,7 +2,10 @@
 
 use tonic::Code;
 
-use super::{Error, Format, Output, ServerArgs, TargetArgs, note, print, target::Target};
+use super::{
+    Error, Format, Output, note, print,
+    target::{ReadArgs, Target},
+};
 use crate::{
     client::{self, Client, List},
     proto::{Freshness, GetObjectRequest, ListObjectsRequest, Object},
@@ -12,22 +15,13 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    server: ServerArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    /// How to print the objects
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    output: Format,
-    /// With -o json or yaml: only these paths of each object: .spec.nodeName,.spec.containers[*].image
-    #[arg(long, value_name = "PATHS", value_delimiter = ',')]
-    fields: Vec<String>,
+    read: ReadArgs,
 }
 
 /// Prints one object or a list.
 pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
-    check_fields(&args.fields, args.output)?;
-    let client = args.server.connect()?;
-    let target = args.target.resolve(&client.kinds().await?)?;
+    let args = args.read;
+    let (client, target) = args.resolve().await?;
     let (objects, freshness) = if target.scope.name.is_empty() {
         let List {
             objects, freshness, ..
@@ -67,16 +61,6 @@ pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
         Format::Table | Format::Wide => print::Rows::new(&target, args.output, false)
             .write(out, objects.iter().map(|object| ("", object))),
     }
-}
-
-/// A table is made of the whole object.
-pub(super) fn check_fields(fields: &[String], output: Format) -> Result<(), Error> {
-    if fields.is_empty() || output.is_whole() {
-        return Ok(());
-    }
-    Err(Error::Usage(
-        "--fields needs whole objects: add -o json or -o yaml".into(),
-    ))
 }
 
 async fn one(

@@ -1,7 +1,7 @@
 //! What `ready` and `wait` share: targets as people name them, and verdicts as they read them.
 
 use super::{Error, target};
-use crate::proto::{KindStatus, ReadinessState, Target, Verdict};
+use crate::proto::{KindStatus, ReadinessState, Target};
 
 /// A kind, or one object of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +51,8 @@ pub(super) fn name(target: &Target) -> String {
 }
 
 /// `Ready`, `NotReady`, `Unknown`, `Gone`.
-pub(super) fn state(verdict: &Verdict) -> &'static str {
-    match verdict.state() {
+pub(super) fn state(state: ReadinessState) -> &'static str {
+    match state {
         ReadinessState::Ready => "Ready",
         ReadinessState::NotReady => "NotReady",
         ReadinessState::Gone => "Gone",

@@ -129,7 +129,12 @@ pub(super) fn event(out: &mut dyn Write, event: &str, object: &Object) -> Result
     Ok(writeln!(out, "{{\"type\":\"{event}\",\"object\":{json}}}")?)
 }
 
-fn whole(out: &mut dyn Write, format: Format, what: &impl Serialize) -> Result<(), Error> {
+/// Writes anything as indented JSON, or as YAML.
+pub(super) fn whole(
+    out: &mut dyn Write,
+    format: Format,
+    what: &impl Serialize,
+) -> Result<(), Error> {
     if format == Format::Yaml {
         let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
         let text = serde_saphyr::to_string_with_options(what, options).map_err(io::Error::other)?;

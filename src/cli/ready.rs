@@ -1,30 +1,32 @@
 //! `informerd ready`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures::StreamExt;
 use jiff::Timestamp;
 
 use super::{
-    Error, Output, ServerArgs,
+    Error, Format, Output, ServerArgs,
     judged::{self, Named},
+    print, shape,
     table::Table,
     time,
 };
 use crate::{
-    client::Client,
+    client::{self, Backoff, Client},
     proto::{
-        EventType, ListReadinessRequest, MarkType, ReadinessChanges, ReadinessScope, Target,
-        Verdict, WatchReadinessRequest,
+        EventType, ListReadinessRequest, MarkType, ReadinessChanges, ReadinessMark, ReadinessScope,
+        ReadinessState, Target, Verdict, WatchReadinessRequest,
     },
 };
 
-/// How long to wait before a watch that was cut is opened again.
-const PAUSE: Duration = Duration::from_secs(1);
-
 /// Arguments of `ready`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 printed, ready or not; 1 failed, or a TARGET that was named does not exist; 2 wrong \
+usage. To act on readiness use `informerd wait`."
+)]
 pub struct Args {
     #[command(flatten)]
     server: ServerArgs,
@@ -40,6 +42,9 @@ pub struct Args {
     /// Only targets with these labels: app=web,tier in (a,b)
     #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
     selector: String,
+    /// How to print verdicts; with --watch, json prints one a line
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    output: Format,
     /// Go on with what changes
     #[arg(short, long)]
     watch: bool,
@@ -72,9 +77,14 @@ pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
         !named.name.is_empty() && !verdicts.iter().any(is_it)
     });
     let missing: Vec<Named> = missing.cloned().collect();
-    verdicts.sort_by_key(|verdict| judged::state(verdict) == "Ready");
-    let mut table = Rows::new(args.all_namespaces);
-    table.write(out, &verdicts)?;
+    verdicts.sort_by_key(|verdict| verdict.state() == ReadinessState::Ready);
+    let mut printer = Printer::new(&args);
+    if args.watch {
+        printer.news(out, verdicts.clone())?;
+    } else {
+        let alone = matches!(&named[..], [only] if !only.name.is_empty());
+        printer.whole(out, &verdicts, alone)?;
+    }
     for named in &missing {
         writeln!(out.err, "{}/{} does not exist", named.resource, named.name)?;
     }
@@ -89,9 +99,7 @@ pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
             None => Ok(()),
         };
     }
-    out.out.flush()?;
-    let token = end.token;
-    watch(&client, scope, token, wanted, table, out).await
+    watch(&client, scope, end.token, wanted, printer, out).await
 }
 
 fn scope(args: &Args, named: &[Named], namespace: &str) -> ReadinessScope {
@@ -124,9 +132,10 @@ async fn watch(
     scope: ReadinessScope,
     mut token: Bytes,
     wanted: impl Fn(&Verdict) -> bool,
-    mut table: Rows,
+    mut printer: Printer,
     out: &mut Output<'_>,
 ) -> Result<(), Error> {
+    let mut backoff = Backoff::default();
     // Where a stream begins anew, all is told again: only what is news is printed.
     loop {
         let request = WatchReadinessRequest {
@@ -139,10 +148,11 @@ async fn watch(
             Err(error) => error,
             Ok(mut messages) => loop {
                 let message = match messages.next().await {
-                    None => break crate::client::Error::Incomplete("the stream stopped"),
+                    None => break client::Error::Incomplete("the stream stopped"),
                     Some(Err(error)) => break error,
                     Some(Ok(message)) => message,
                 };
+                backoff.reset();
                 let changed: Vec<Verdict> = message
                     .events
                     .into_iter()
@@ -150,13 +160,14 @@ async fn watch(
                     .filter_map(|event| event.verdict)
                     .filter(&wanted)
                     .collect();
-                table.write_news(out, changed)?;
+                printer.news(out, changed)?;
                 if let Some(mark) = message.mark {
+                    printer.mark(out, &mark)?;
                     if !mark.token.is_empty() {
                         token = mark.token.clone();
                     }
                     if mark.r#type() == MarkType::End {
-                        break crate::client::Error::Ended {
+                        break client::Error::Ended {
                             reason: mark.reason,
                             message: mark.message,
                         };
@@ -167,51 +178,112 @@ async fn watch(
         if error.is_permanent() {
             return Err(error.into());
         }
-        let pause = PAUSE.as_secs();
-        writeln!(out.err, "note: {error}; trying again in {pause}s")?;
-        tokio::time::sleep(PAUSE).await;
+        let pause = backoff.next(error.retry_delay());
+        let seconds = pause.as_secs_f64();
+        writeln!(out.err, "note: {error}; trying again in {seconds:.1}s")?;
+        tokio::time::sleep(pause).await;
     }
 }
 
-/// The table, and what it said last of each target.
-struct Rows {
+/// A target, as verdicts name it: kind, namespace, name.
+type Id = (String, String, String);
+
+/// Prints verdicts, and remembers what it said last of each target.
+struct Printer {
+    format: Format,
     table: Table,
     with_namespace: bool,
-    said: BTreeMap<(String, String, String), (&'static str, String)>,
+    said: BTreeMap<Id, (ReadinessState, String)>,
+    /// What came since the last reset of its kind began.
+    brought: BTreeSet<Id>,
 }
 
-impl Rows {
-    fn new(with_namespace: bool) -> Self {
-        let headers = ["TARGET", "STATE", "REASON", "SINCE", "WHY"];
-        let namespace = with_namespace.then_some("NAMESPACE");
-        Self {
-            table: Table::new(namespace.into_iter().chain(headers)),
-            with_namespace,
-            said: BTreeMap::new(),
-        }
-    }
-
-    fn write(&mut self, out: &mut Output<'_>, verdicts: &[Verdict]) -> Result<(), Error> {
-        let now = (out.now)();
-        for verdict in verdicts {
-            self.is_news(verdict);
-        }
-        let rows: Vec<_> = verdicts
-            .iter()
-            .map(|verdict| self.row(verdict, now))
-            .collect();
-        Ok(self.table.write(out.out, &rows)?)
-    }
-
-    fn write_news(&mut self, out: &mut Output<'_>, verdicts: Vec<Verdict>) -> Result<(), Error> {
-        let now = (out.now)();
-        let news: Vec<_> = verdicts
+impl Printer {
+    fn new(args: &Args) -> Self {
+        let wide = args.output == Format::Wide;
+        let before = args.all_namespaces.then_some("NAMESPACE");
+        let more = ["PARTS", "GENERATION", "CONDITIONS"];
+        let headers = before
             .into_iter()
-            .filter(|one| self.is_news(one))
-            .collect();
-        let rows: Vec<_> = news.iter().map(|verdict| self.row(verdict, now)).collect();
-        self.table.write(out.out, &rows)?;
+            .chain(["TARGET", "STATE", "REASON", "SINCE"])
+            .chain(more.into_iter().filter(|_| wide))
+            .chain(["WHY"]);
+        Self {
+            format: args.output,
+            table: Table::new(headers),
+            with_namespace: args.all_namespaces,
+            said: BTreeMap::new(),
+            brought: BTreeSet::new(),
+        }
+    }
+
+    /// All there is; `alone` where just one target was asked for by its name.
+    fn whole(
+        &mut self,
+        out: &mut Output<'_>,
+        verdicts: &[Verdict],
+        alone: bool,
+    ) -> Result<(), Error> {
+        if !self.format.is_whole() {
+            return self.rows(out, verdicts);
+        }
+        let items = verdicts.iter().map(shape::Verdict::of);
+        let items = items.collect::<Result<Vec<_>, _>>()?;
+        match &items[..] {
+            [only] if alone => print::whole(out.out, self.format, only),
+            // That it does not exist is said beside the output.
+            [] if alone => Ok(()),
+            _ => print::whole(out.out, self.format, &shape::Verdicts { items }),
+        }
+    }
+
+    /// Those that differ from what was said before, in their state or its reason.
+    fn news(&mut self, out: &mut Output<'_>, verdicts: Vec<Verdict>) -> Result<(), Error> {
+        let news = verdicts.into_iter().filter(|one| self.is_news(one));
+        let news: Vec<_> = news.collect();
+        match self.format {
+            Format::Json => {
+                for verdict in &news {
+                    let shape = shape::Verdict::of(verdict)?;
+                    let line = serde_json::to_string(&shape).map_err(std::io::Error::from)?;
+                    writeln!(out.out, "{line}")?;
+                }
+            }
+            Format::Yaml => {
+                for verdict in &news {
+                    writeln!(out.out, "---")?;
+                    print::whole(out.out, self.format, &shape::Verdict::of(verdict)?)?;
+                }
+            }
+            Format::Table | Format::Wide | Format::Name => self.rows(out, &news)?,
+        }
         Ok(out.out.flush()?)
+    }
+
+    /// At the end of a state that replaces what was said, what it did not bring is gone.
+    fn mark(&mut self, out: &mut Output<'_>, mark: &ReadinessMark) -> Result<(), Error> {
+        let covers =
+            |(resource, _, _): &Id| mark.resources.is_empty() || mark.resources.contains(resource);
+        if mark.r#type() == MarkType::Reset {
+            self.brought.retain(|id| !covers(id));
+        }
+        if mark.r#type() != MarkType::ResetEnd {
+            return Ok(());
+        }
+        let gone = self.said.iter().filter(|(id, (state, _))| {
+            covers(id) && *state != ReadinessState::Gone && !self.brought.contains(*id)
+        });
+        let gone = gone.map(|((resource, namespace, name), _)| Verdict {
+            target: Some(Target {
+                resource: resource.clone(),
+                namespace: namespace.clone(),
+                name: name.clone(),
+            }),
+            state: ReadinessState::Gone.into(),
+            ..Verdict::default()
+        });
+        let gone: Vec<_> = gone.collect();
+        self.news(out, gone)
     }
 
     fn is_news(&mut self, verdict: &Verdict) -> bool {
@@ -220,9 +292,27 @@ impl Rows {
             namespace,
             name,
         } = verdict.target.clone().unwrap_or_default();
-        let now = (judged::state(verdict), verdict.reason.clone());
-        let before = self.said.insert((resource, namespace, name), now.clone());
+        let id = (resource, namespace, name);
+        self.brought.insert(id.clone());
+        let now = (verdict.state(), verdict.reason.clone());
+        let before = self.said.insert(id, now.clone());
         before != Some(now)
+    }
+
+    fn rows(&mut self, out: &mut Output<'_>, verdicts: &[Verdict]) -> Result<(), Error> {
+        if self.format == Format::Name {
+            for verdict in verdicts {
+                let target = verdict.target.clone().unwrap_or_default();
+                writeln!(out.out, "{}", judged::name(&target))?;
+            }
+            return Ok(());
+        }
+        let now = (out.now)();
+        let rows: Vec<_> = verdicts
+            .iter()
+            .map(|verdict| self.row(verdict, now))
+            .collect();
+        Ok(self.table.write(out.out, &rows)?)
     }
 
     fn row(&self, verdict: &Verdict, now: Timestamp) -> Vec<String> {
@@ -230,12 +320,35 @@ impl Rows {
         let since = time::timestamp(&verdict.since);
         let row = [
             judged::name(&target),
-            judged::state(verdict).to_owned(),
+            judged::state(verdict.state()).to_owned(),
             verdict.reason.clone(),
             since.map_or_else(String::new, |since| time::between(since, now)),
-            verdict.message.clone(),
         ];
+        let wide = (self.format == Format::Wide).then(|| more(verdict));
         let namespace = self.with_namespace.then_some(target.namespace);
-        namespace.into_iter().chain(row).collect()
+        namespace
+            .into_iter()
+            .chain(row)
+            .chain(wide.into_iter().flatten())
+            .chain([verdict.message.clone()])
+            .collect()
     }
+}
+
+/// The further columns of -o wide: parts that are ready, the generation, and which conditions hold.
+fn more(verdict: &Verdict) -> [String; 3] {
+    let parts = match verdict.parts_total {
+        0 => String::new(),
+        total => format!("{}/{total}", verdict.parts_ready),
+    };
+    let generation = match (verdict.observed_generation, verdict.generation) {
+        (_, 0) => String::new(),
+        (0, latest) => latest.to_string(),
+        (observed, latest) if observed == latest => latest.to_string(),
+        (observed, latest) => format!("{observed} of {latest}"),
+    };
+    let holding = verdict.conditions.iter();
+    let holding = holding.filter(|condition| condition.state() == ReadinessState::Ready);
+    let holding: Vec<_> = holding.map(|condition| condition.name.as_str()).collect();
+    [parts, generation, holding.join(",")]
 }

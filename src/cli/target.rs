@@ -3,8 +3,11 @@
 //! The server refuses a namespace for a cluster-scoped kind, while people leave the namespace out and mean
 //! `default`; so the kinds are asked for first.
 
-use super::Error;
-use crate::proto::{KindStatus, Scope};
+use super::{Error, Format, ServerArgs};
+use crate::{
+    client::Client,
+    proto::{KindStatus, Scope},
+};
 
 /// RESOURCE, NAME and the flags that narrow them down.
 #[derive(Clone, Debug, clap::Args)]
@@ -27,6 +30,36 @@ pub struct TargetArgs {
     /// Field selector: spec.nodeName=n1,status.phase notin (Failed,Succeeded)
     #[arg(long, default_value = "", hide_default_value = true)]
     pub field_selector: String,
+}
+
+/// What `get` and `watch` read, from where, and how it is printed.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ReadArgs {
+    #[command(flatten)]
+    pub(super) server: ServerArgs,
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+    /// How to print the objects; watched ones as json are one {"type","object"} a line
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+    /// With -o json or yaml: only these paths of each object: .spec.nodeName,.spec.containers[*].image
+    #[arg(long, value_name = "PATHS", value_delimiter = ',')]
+    pub(super) fields: Vec<String>,
+}
+
+impl ReadArgs {
+    /// Connects, and finds the kind among those that informerd watches.
+    pub(super) async fn resolve(&self) -> Result<(Client, Target), Error> {
+        // A table is made of the whole object.
+        if !self.fields.is_empty() && !self.output.is_whole() {
+            return Err(Error::Usage(
+                "--fields needs whole objects: add -o json or -o yaml".into(),
+            ));
+        }
+        let client = self.server.connect()?;
+        let target = self.target.resolve(&client.kinds().await?)?;
+        Ok((client, target))
+    }
 }
 
 /// A target whose kind has been found.
@@ -106,13 +139,18 @@ impl Target {
     }
 }
 
-/// By its full name, an alias, its kind, or the part of its name before the group, whichever fits first.
+/// By its full name, an alias, its kind, its kind with the group, or the part of its name before the group, whichever
+/// fits first.
 pub(super) fn find<'a>(resource: &str, kinds: &'a [KindStatus]) -> Result<&'a KindStatus, Error> {
     let same = |name: &str| name.eq_ignore_ascii_case(resource);
-    let fits: [&dyn Fn(&KindStatus) -> bool; 4] = [
+    let fits: [&dyn Fn(&KindStatus) -> bool; 5] = [
         &|kind| same(&kind.resource),
         &|kind| kind.aliases.iter().any(|alias| same(alias)),
         &|kind| same(&kind.kind),
+        &|kind| match kind.resource.split_once('.') {
+            Some((_, group)) => same(&format!("{}.{group}", kind.kind)),
+            None => false,
+        },
         &|kind| kind.resource.split('.').next().is_some_and(same),
     ];
     fits.iter()
@@ -171,7 +209,13 @@ mod tests {
         for name in ["pods", "po", "pod", "Pod", "POD"] {
             assert_eq!(scope(name).resource, "pods");
         }
-        for name in ["deployments.apps", "deployments", "deploy", "deployment"] {
+        for name in [
+            "deployments.apps",
+            "deployments",
+            "deploy",
+            "deployment",
+            "deployment.apps",
+        ] {
             assert_eq!(scope(name).resource, "deployments.apps");
         }
         let error = args("secrets").resolve(&kinds()).expect_err("not watched");

@@ -11,20 +11,17 @@ use super::{
     time,
 };
 use crate::{
-    client::{self, Client},
+    client::{self, Backoff, Client},
     proto::{
         Target, WaitFor, WaitOutcome, WaitReadinessRequest, WaitReadinessResponse, WaitTarget,
     },
 };
 
-/// How long to wait before a call that was cut is made again.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// Arguments of `wait`. Exit codes: 0 as asked for, 1 failed, 2 wrong usage, 3 timed out, 4 it never will be.
+/// Arguments of `wait`. [`Error::exit_code`] has the exit codes.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 all targets are as asked for, 1 failed, 2 wrong usage, 3 timed out, \
-4 a target that was pinned by --uid is no more."
+    after_help = "Exit codes: 0 all targets are as asked for; 1 failed, also where informerd could not be asked until \
+the timeout; 2 wrong usage; 3 timed out; 4 a target that was pinned by --uid is no more."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -61,6 +58,7 @@ pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
     let (wait_for, condition) = wanted(&args.wanted)?;
     let client = args.server.connect()?;
     let mut targets = None;
+    let mut backoff = Backoff::default();
     loop {
         let error = match attempt(
             &client,
@@ -76,17 +74,15 @@ pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
             Err(Error::Client(error)) if !error.is_permanent() => error,
             done => return done,
         };
-        if Instant::now() + PAUSE >= deadline {
+        let pause = backoff.next(error.retry_delay());
+        if Instant::now() + pause >= deadline {
             return Err(error.into());
         }
         if !args.quiet {
-            writeln!(
-                out.err,
-                "note: {error}; trying again in {}s",
-                PAUSE.as_secs()
-            )?;
+            let seconds = pause.as_secs_f64();
+            writeln!(out.err, "note: {error}; trying again in {seconds:.1}s")?;
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

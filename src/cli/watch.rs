@@ -4,7 +4,10 @@ use std::io::Write;
 
 use futures::StreamExt;
 
-use super::{Error, Format, Output, ServerArgs, TargetArgs, get, note, print, target::Target};
+use super::{
+    Error, Format, Output, note, print,
+    target::{ReadArgs, Target},
+};
 use crate::{
     client::{Change, Mirror, WatchEvent},
     proto::{Freshness, KindState, WatchObjectsRequest},
@@ -14,15 +17,7 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    server: ServerArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    /// How to print the objects; json prints one {"type","object"} a line
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    output: Format,
-    /// With -o json or yaml: only these paths of each object: .spec.nodeName,.spec.containers[*].image
-    #[arg(long, value_name = "PATHS", value_delimiter = ',')]
-    fields: Vec<String>,
+    read: ReadArgs,
     /// In tables, say which are ADDED, MODIFIED and DELETED
     #[arg(long)]
     output_watch_events: bool,
@@ -33,17 +28,16 @@ pub struct Args {
 
 /// Prints the initial state and what changes, until it fails for good or nobody reads on.
 pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
-    get::check_fields(&args.fields, args.output)?;
-    let client = args.server.connect()?;
-    let target = args.target.resolve(&client.kinds().await?)?;
+    let (client, target) = args.read.resolve().await?;
+    let output = args.read.output;
     let mut watch = client.watch(WatchObjectsRequest {
         scope: Some(target.scope.clone()),
-        view: args.output.view().into(),
-        fields: args.fields,
+        view: output.view().into(),
+        fields: args.read.fields,
         ..WatchObjectsRequest::default()
     });
-    let mut printer = Printer::new(&target, args.output, args.output_watch_events);
-    let mut teller = Teller::new(&target, args.output);
+    let mut printer = Printer::new(&target, output, args.output_watch_events);
+    let mut teller = Teller::new(&target, output);
     let mut mirror = Mirror::new();
     while let Some(event) = watch.next().await {
         let event = event?;

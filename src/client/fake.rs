@@ -20,11 +20,14 @@ use tonic::{Request, Response, Status, transport::Server};
 use crate::proto::{
     cache_service_server::{CacheService, CacheServiceServer},
     introspection_service_server::{IntrospectionService, IntrospectionServiceServer},
+    readiness_service_server::{ReadinessService, ReadinessServiceServer},
     *,
 };
 
-/// One call to WatchObjects: what it sends, and how it ends.
-pub(crate) type WatchScript = (Vec<WatchObjectsResponse>, End);
+/// One streaming call: what it sends, and how it ends.
+pub(crate) type StreamScript<T> = (Vec<T>, End);
+/// One call to WatchObjects.
+pub(crate) type WatchScript = StreamScript<WatchObjectsResponse>;
 
 #[derive(Clone, Debug)]
 pub(crate) enum End {
@@ -44,9 +47,14 @@ pub(crate) struct Script {
     pub watches: VecDeque<WatchScript>,
     pub kinds: Vec<KindStatus>,
     pub consumers: Vec<Consumer>,
+    pub verdicts: Vec<Verdict>,
+    pub verdict_watches: VecDeque<StreamScript<WatchReadinessResponse>>,
+    pub waits: VecDeque<StreamScript<WaitReadinessResponse>>,
     pub asked_get: Vec<GetObjectRequest>,
     pub asked_list: Vec<ListObjectsRequest>,
     pub asked_watch: Vec<WatchObjectsRequest>,
+    pub asked_verdicts: Vec<ListReadinessRequest>,
+    pub asked_waits: Vec<WaitReadinessRequest>,
 }
 
 #[derive(Clone, Default)]
@@ -67,7 +75,8 @@ impl Fake {
         let address = listener.local_addr().expect("is bound");
         let server = Server::builder()
             .add_service(CacheServiceServer::new(self.clone()))
-            .add_service(IntrospectionServiceServer::new(self.clone()));
+            .add_service(IntrospectionServiceServer::new(self.clone()))
+            .add_service(ReadinessServiceServer::new(self.clone()));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         address
     }
@@ -125,12 +134,74 @@ impl CacheService for Fake {
                 .pop_front()
                 .unwrap_or((Vec::new(), End::Hang))
         });
-        let messages = stream::iter(messages).map(Ok);
-        Ok(Response::new(match end {
-            End::Hang => messages.chain(stream::pending()).boxed(),
-            End::Close => messages.boxed(),
-            End::Fail(status) => messages.chain(stream::iter([Err(status)])).boxed(),
-        }))
+        Ok(played(messages, end))
+    }
+}
+
+type Stream<T> = BoxStream<'static, Result<T, Status>>;
+
+/// A streaming call that goes by the script.
+fn played<T: Send + 'static>(messages: Vec<T>, end: End) -> Response<Stream<T>> {
+    let messages = stream::iter(messages).map(Ok);
+    Response::new(match end {
+        End::Hang => messages.chain(stream::pending()).boxed(),
+        End::Close => messages.boxed(),
+        End::Fail(status) => messages.chain(stream::iter([Err(status)])).boxed(),
+    })
+}
+
+#[tonic::async_trait]
+impl ReadinessService for Fake {
+    type ListReadinessStream = Stream<ListReadinessResponse>;
+    type WatchReadinessStream = Stream<WatchReadinessResponse>;
+    type WaitReadinessStream = Stream<WaitReadinessResponse>;
+
+    async fn get_readiness(
+        &self,
+        _: Request<GetReadinessRequest>,
+    ) -> Result<Response<GetReadinessResponse>, Status> {
+        Err(Status::unimplemented("no verdict"))
+    }
+
+    async fn list_readiness(
+        &self,
+        request: Request<ListReadinessRequest>,
+    ) -> Result<Response<Self::ListReadinessStream>, Status> {
+        let verdicts = self.with(|script| {
+            script.asked_verdicts.push(request.into_inner());
+            script.verdicts.clone()
+        });
+        let end = ReadinessListEnd {
+            token: "listed".into(),
+            count: verdicts.len() as u64,
+            ..ReadinessListEnd::default()
+        };
+        let page = ListReadinessResponse {
+            verdicts,
+            end: Some(end),
+        };
+        Ok(played(vec![page], End::Close))
+    }
+
+    async fn watch_readiness(
+        &self,
+        _: Request<WatchReadinessRequest>,
+    ) -> Result<Response<Self::WatchReadinessStream>, Status> {
+        let call = self.with(|script| script.verdict_watches.pop_front());
+        let (messages, end) = call.unwrap_or((Vec::new(), End::Hang));
+        Ok(played(messages, end))
+    }
+
+    async fn wait_readiness(
+        &self,
+        request: Request<WaitReadinessRequest>,
+    ) -> Result<Response<Self::WaitReadinessStream>, Status> {
+        let call = self.with(|script| {
+            script.asked_waits.push(request.into_inner());
+            script.waits.pop_front()
+        });
+        let (messages, end) = call.unwrap_or((Vec::new(), End::Hang));
+        Ok(played(messages, end))
     }
 }
 

@@ -1,17 +1,24 @@
-//! deploy/informerd.yaml as a real API server sees it: nobody can try it on a cloud here, so all else is checked.
+//! The manifests in deploy/ as a real API server sees them: nobody can try them on a cloud here, so all else is
+//! checked.
 
 use std::collections::BTreeSet;
 
-use informerd::{args::ServeArgs, config};
+use informerd::{
+    args::ServeArgs,
+    config::{self, Config},
+};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ConfigMap, Pod},
     rbac::v1::ClusterRole,
 };
 use kube::{Api, api::PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::cluster::{self, Scratch};
+use crate::{
+    cluster::{self, Daemon, Scratch},
+    support::{discard, namespace, succeeded},
+};
 
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/informerd.yaml");
 
@@ -85,8 +92,16 @@ async fn the_manifest_is_accepted_and_says_the_same_throughout() {
     assert!(config.shutdown_grace.as_secs() < grace);
 
     let role: ClusterRole = Api::all(client).get("informerd").await.unwrap();
-    let granted: BTreeSet<_> = role
-        .rules
+    assert_eq!(
+        granted(&role),
+        configured(config),
+        "the ClusterRole grants just the kinds of the configuration"
+    );
+}
+
+/// The kinds that a role lets one read and watch.
+fn granted(role: &ClusterRole) -> BTreeSet<String> {
+    role.rules
         .iter()
         .flatten()
         .filter(|rule| rule.verbs == ["get", "list", "watch"])
@@ -100,10 +115,110 @@ async fn the_manifest_is_accepted_and_says_the_same_throughout() {
                     group => format!("{resource}.{group}"),
                 })
         })
+        .collect()
+}
+
+fn configured(config: Config) -> BTreeSet<String> {
+    config.kinds.into_iter().map(|kind| kind.resource).collect()
+}
+
+const INIT_CONTAINER: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/deploy/examples/init-container.yaml"
+);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_example_of_an_init_container_is_accepted_and_waits_for_what_it_names() {
+    let Some(cluster) = cluster::shared().await else {
+        return;
+    };
+    let space = "init-container";
+    namespace(cluster, space).await;
+    cluster
+        .kubectl_ok(&[
+            "label",
+            "namespace",
+            space,
+            "pod-security.kubernetes.io/warn=restricted",
+        ])
+        .await;
+    let output = cluster
+        .kubectl(&[
+            "apply",
+            "--dry-run=server",
+            "--validate=strict",
+            "-n",
+            space,
+            "-f",
+            INIT_CONTAINER,
+            "-o",
+            "json",
+        ])
+        .await;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.is_empty(), "{stderr}");
+    let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let one = |kind: &str| {
+        let mut items = all["items"].as_array().unwrap().iter();
+        let found = items.find(|item| item["kind"] == kind);
+        found.unwrap_or_else(|| panic!("no {kind}")).clone()
+    };
+
+    let map: ConfigMap = serde_json::from_value(one("ConfigMap")).unwrap();
+    let text = &map.data.unwrap()["config.yaml"];
+    let scratch = Scratch::new("init-container").unwrap();
+    let file = scratch.path().join("config.yaml");
+    std::fs::write(&file, text).unwrap();
+    let config = config::load(&ServeArgs {
+        config: Some(file),
+        ..ServeArgs::default()
+    })
+    .unwrap();
+    let role: ClusterRole = serde_json::from_value(one("ClusterRole")).unwrap();
+    assert_eq!(granted(&role), configured(config));
+
+    // What its containers do, but for the addresses.
+    let deployment: Deployment = serde_json::from_value(one("Deployment")).unwrap();
+    let pod = deployment.spec.unwrap().template.spec.unwrap();
+    let [serve, wait] = &pod.init_containers.unwrap()[..] else {
+        panic!("a daemon and a wait");
+    };
+    assert_eq!(serve.args.as_ref().unwrap()[0], "serve");
+    let args = wait.args.as_ref().unwrap().iter();
+    let args: Vec<&str> = args
+        .map(|arg| if arg == "$(NAMESPACE)" { space } else { arg })
         .collect();
-    let configured: BTreeSet<_> = config.kinds.into_iter().map(|kind| kind.resource).collect();
+    let daemon = Daemon::start(text, cluster.kubeconfig()).await;
+    let timely = [&args[..args.len() - 1], &["1s"]].concat();
+    let output = daemon.cli(&timely).await;
+    assert_eq!(output.status.code(), Some(3), "nothing is there yet");
+    let set = json!({
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": { "name": "db" },
+        "spec": {
+            "serviceName": "db",
+            "selector": { "matchLabels": { "app": "db" } },
+            "template": {
+                "metadata": { "labels": { "app": "db" } },
+                "spec": { "containers": [{ "name": "db", "image": "registry.invalid/db:1" }] },
+            },
+        },
+    });
+    let file = scratch.path().join("db.json");
+    std::fs::write(&file, set.to_string()).unwrap();
+    let file = file.to_string_lossy();
+    cluster
+        .kubectl_ok(&["apply", "-n", space, "-f", &*file])
+        .await;
+    let image = "--image=registry.invalid/queue:1";
+    cluster
+        .kubectl_ok(&["create", "deployment", "queue", image, "-n", space])
+        .await;
+    let output = daemon.cli(&args).await;
     assert_eq!(
-        granted, configured,
-        "the ClusterRole grants just the kinds of the configuration"
+        succeeded(&output),
+        "statefulsets.apps/db ready\ndeployments.apps/queue ready\n"
     );
+    discard(cluster, &[space]).await;
 }
