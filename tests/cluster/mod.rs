@@ -27,7 +27,7 @@
     reason = "each binary uses the part that it needs"
 )]
 
-use std::{env, path::PathBuf, sync::Once};
+use std::{env, path::PathBuf};
 
 use tokio::sync::OnceCell;
 
@@ -45,7 +45,7 @@ mod proxy;
 mod venv;
 
 pub use audit::{AuditLog, AuditedRequest};
-pub use binaries::{go_watcher, grpcurl, has_go};
+pub use binaries::{go_watcher, grpcurl, has_go, has_go_for, kstatus};
 pub use control_plane::{
     Cluster, Credential, Extent, NODES, TEST_USER_AGENT, USERS, client, token,
 };
@@ -107,21 +107,5 @@ fn existing() -> Option<PathBuf> {
 }
 
 fn can_start() -> bool {
-    static LOUD: Once = Once::new();
-    if has_go() {
-        return true;
-    }
-    let how = binaries::GET_GO;
-    if env::var_os("INFORMERD_REQUIRE_CLUSTER").is_some_and(|value| value == "1") {
-        panic!(
-            "INFORMERD_REQUIRE_CLUSTER=1, and there is no Go to build a control plane with: {how}"
-        );
-    }
-    LOUD.call_once(|| {
-        binaries::say(&format!(
-            "SKIPPING ALL TESTS THAT NEED A CLUSTER: no `go` to build a control plane with. To run them, {how}, \
-             or set INFORMERD_TEST_KUBECONFIG."
-        ));
-    });
-    false
+    has_go_for("ALL TESTS THAT NEED A CLUSTER (or set INFORMERD_TEST_KUBECONFIG)")
 }

@@ -3,7 +3,6 @@
 //! Made once per content under `target/python`, as the Go programs are.
 
 use std::{
-    env,
     fs::{self, File},
     hash::{DefaultHasher, Hasher},
     path::{Path, PathBuf},
@@ -15,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{
     Error,
-    binaries::{hash_tree, say, target},
+    binaries::{hash_tree, is_required, say, target},
 };
 
 /// The Python of a virtual environment that has the package. `None`, after a loud line, where there is no Python 3.10
@@ -24,7 +23,7 @@ pub async fn python() -> Option<PathBuf> {
     static LOUD: Once = Once::new();
     if !has_python() {
         let how = "install Python 3.10 or later with its venv module (python3-venv on Debian)";
-        if env::var_os("INFORMERD_REQUIRE_CLUSTER").is_some_and(|value| value == "1") {
+        if is_required() {
             panic!(
                 "INFORMERD_REQUIRE_CLUSTER=1, and there is no Python to run clients/python with: {how}"
             );

@@ -13,6 +13,7 @@ mod configuration;
 mod faults;
 mod harness;
 mod kinds;
+mod kstatus;
 mod lifecycle;
 mod manifest;
 mod python;
