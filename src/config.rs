@@ -10,6 +10,7 @@ use http::HeaderValue;
 
 use crate::{
     args::ServeArgs,
+    digest,
     object::{
         path::Path,
         prune::PruneRules,
@@ -314,10 +315,7 @@ impl KindConfig {
             ),
             shown(&self.selectable),
         );
-        // FNV-1a: std's hashers promise nothing across versions.
-        text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        })
+        digest::fnv1a([&*text])
     }
 }
 

@@ -6,6 +6,8 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::object::names;
+
 mod catalog;
 #[cfg(test)]
 mod fake;
@@ -63,20 +65,12 @@ pub struct ResolvedKind {
 impl ResolvedKind {
     /// `v1`, `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.clone()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+        names::api_version(&self.group, &self.version)
     }
 
     /// The one name that cannot be confused with another kind's: `pods`, `deployments.apps`.
     pub fn resource(&self) -> String {
-        if self.group.is_empty() {
-            self.plural.clone()
-        } else {
-            format!("{}.{}", self.plural, self.group)
-        }
+        names::resource(&self.plural, &self.group)
     }
 
     /// The other names that it is found by, in lower case: `po`, `pod`.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 pub mod decode;
 pub mod key;
+pub mod names;
 pub mod path;
 pub mod projection;
 pub mod prune;

@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cache", &["digest", "object"]),
     ("cli", &["client", "object", "proto"]),
     ("client", &["digest", "object", "proto"]),
-    ("config", &["args", "object"]),
+    ("config", &["args", "digest", "object"]),
     (
         "controller",
         &[
@@ -41,7 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("digest", &[]),
-    ("discovery", &["config", "upstream"]),
+    ("discovery", &["config", "object", "upstream"]),
     ("feed", &["cache", "heartbeat", "object", "shutdown"]),
     ("heartbeat", &[]),
     ("object", &[]),

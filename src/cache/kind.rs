@@ -12,7 +12,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use super::{Phase, Shard};
-use crate::object::{Object, selector::Selectable};
+use crate::object::{Object, names, selector::Selectable};
 
 /// A configured kind, as its readers see it.
 #[derive(Debug)]
@@ -56,20 +56,12 @@ pub struct Identity {
 impl Identity {
     /// `v1`, `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.clone()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+        names::api_version(&self.group, &self.version)
     }
 
     /// `pods`, `deployments.apps`.
     pub fn resource(&self) -> String {
-        if self.group.is_empty() {
-            self.plural.clone()
-        } else {
-            format!("{}.{}", self.plural, self.group)
-        }
+        names::resource(&self.plural, &self.group)
     }
 
     /// The path of the objects in a namespace; with an empty one, of all of them.
