@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -16,6 +17,7 @@ from informerd import (
     AsyncClient,
     CallError,
     Client,
+    Freshness,
     Incomplete,
     KindState,
     NotFound,
@@ -57,6 +59,7 @@ def test_an_object_is_read_with_how_fresh_it_is(client: Clients) -> None:
     assert (pod.key, pod.namespace, pod.name) == (ObjectKey("default", "a"), "default", "a")
     assert pod.content() == {"spec": {"nodeName": "n1"}}
     assert (freshness.state, freshness.age, freshness.pruned) == (KindState.LIVE, 1.5, True)
+    assert Freshness.from_proto(types_pb2.Freshness()).age is None, "no proof is not a fresh one"
     assert (freshness.positions[""].revision, freshness.positions[""].digest) == (7, 9)
     assert (asked.scope.name, asked.view, asked.consistent) == ("a", types_pb2.VIEW_METADATA, True)
 
@@ -208,6 +211,26 @@ def test_a_cancelled_wait_ends_its_call() -> None:
     with Informerd(WaitReadiness=[Call([outcome("UNSPECIFIED")])]) as server:
         asyncio.run(asyncio.wait_for(run(), PATIENCE))
         server.script.wait_until(lambda: server.script.over.get("WaitReadiness") == 1)
+
+
+def test_a_blocking_wait_ends_with_its_client() -> None:
+    raised: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            client.wait_readiness("deploy/a", timeout=PATIENCE)
+        except CallError as error:
+            raised.append(error)
+
+    with Informerd(WaitReadiness=[Call([outcome("UNSPECIFIED")])]) as server:
+        client = Client(server.address)
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        server.script.wait_until(lambda: server.script.asked.get("WaitReadiness"))
+        client.close()
+        waiter.join(PATIENCE / 2)
+        assert not waiter.is_alive() and len(raised) == 1
+        assert len(server.script.asked_of("WaitReadiness")) == 1, "it is not tried again"
 
 
 def test_a_call_that_gets_no_answer_ends_in_time(client: Clients) -> None:

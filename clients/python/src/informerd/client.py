@@ -56,6 +56,7 @@ class Client:
             channel = self._own = grpc.insecure_channel(channels.address(address), options=channels.OPTIONS)
         self._channel: Any = channel
         self._timeout = timeout
+        self._closed = threading.Event()
         self._watches: weakref.WeakSet[Watch[Any, Any]] = weakref.WeakSet()
 
     def get(self, what: Objects, *, timeout: float | None = None) -> tuple[Object, Freshness]:
@@ -117,9 +118,8 @@ class Client:
                 return self._wait(call(wait.request(left), timeout=waiting.call_timeout(left)), on_progress)
             except Error as error:
                 delay = backoff.next(error.retry_delay)
-                if error.permanent or time.monotonic() + delay >= deadline:
+                if error.permanent or time.monotonic() + delay >= deadline or self._closed.wait(delay):
                     raise
-            time.sleep(delay)
 
     def kinds(self, *, timeout: float | None = None) -> Sequence[introspection_pb2.KindStatus]:
         """The kinds that informerd is configured to watch."""
@@ -127,7 +127,8 @@ class Client:
         return tuple(self._unary(call, introspection_pb2.ListKindsRequest(), timeout).kinds)
 
     def close(self) -> None:
-        """Ends all watches and the connection."""
+        """Ends all watches, waits and the connection."""
+        self._closed.set()
         for watch in tuple(self._watches):
             watch.close()
         if self._own is not None:

@@ -108,8 +108,8 @@ class Freshness:
     #: One word saying why the kind is in that state, and the same for a person; empty when it is live.
     reason: str
     message: str
-    #: Seconds since the API server last proved the kind current; of the worst shard.
-    age: float
+    #: Seconds since the API server last proved the kind current; of the worst shard. None where it never did.
+    age: float | None
     #: The kind never proves itself between events: ``age`` is only the time since the last event.
     age_unproven: bool
     #: By the shard's namespace; one of the empty name for a kind that is watched as a whole.
@@ -126,7 +126,7 @@ class Freshness:
             state=KindState(message.state),
             reason=message.reason,
             message=message.message,
-            age=seconds(message.age),
+            age=seconds(message.age) if message.HasField("age") else None,
             age_unproven=message.age_unproven,
             positions={
                 it.namespace: Position(it.revision, it.digest if it.has_digest else None) for it in message.positions
