@@ -1,6 +1,6 @@
 """Follows objects or verdicts with the package in clients/python, and says in lines of JSON what it sees.
 
-It is cut, and its server restarted, by the test that runs it. It ends at the first mark at or past the revision that
+It begins with a list, or with the watch's own initial state. It is cut, and its server restarted, by the test that runs it. It ends at the first mark at or past the revision that
 it reads from its standard input, with all that it then holds; verdicts, whose revisions nobody else knows, when that is
 closed.
 """
@@ -13,7 +13,7 @@ import json
 import sys
 import threading
 
-from informerd import AsyncClient, Changes, Client, Mark, Mirror, Objects, Reconnecting, ResetBegin, Verdicts
+from informerd import AsyncClient, Changes, Client, Listed, Mark, Mirror, Objects, Reconnecting, ResetBegin, Verdicts
 
 
 def say(what: str, **rest: object) -> None:
@@ -23,8 +23,8 @@ def say(what: str, **rest: object) -> None:
 class Follower:
     """What is done with an event, whichever client it came by."""
 
-    def __init__(self, feed: Objects | Verdicts) -> None:
-        self.mirror = Mirror(feed)
+    def __init__(self, feed: Objects | Verdicts, listed: Listed | None) -> None:
+        self.mirror = Mirror(feed, listed)
         self.verdicts = isinstance(feed, Verdicts)
         self.wanted: int | None = None
         self.closed = False
@@ -61,18 +61,20 @@ class Follower:
         return True
 
 
-def blocking(server: str, feed: Objects | Verdicts) -> None:
-    follower = Follower(feed)
+def blocking(server: str, feed: Objects | Verdicts, with_list: bool) -> None:
     with Client(server) as client:
-        for event in client.watch(feed):
+        listed = client.list(feed) if with_list else None
+        follower = Follower(feed, listed)
+        for event in client.watch(feed, token=follower.mirror.token):
             if not follower.take(event):
                 return
 
 
-async def with_asyncio(server: str, feed: Objects | Verdicts) -> None:
-    follower = Follower(feed)
+async def with_asyncio(server: str, feed: Objects | Verdicts, with_list: bool) -> None:
     async with AsyncClient(server) as client:
-        async for event in client.watch(feed):
+        listed = await client.list(feed) if with_list else None
+        follower = Follower(feed, listed)
+        async for event in client.watch(feed, token=follower.mirror.token):
             if not follower.take(event):
                 return
 
@@ -81,6 +83,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--server", required=True)
     arguments.add_argument("--asyncio", action="store_true")
+    arguments.add_argument("--list", action="store_true")
     arguments.add_argument("--verdicts", action="store_true")
     arguments.add_argument("--namespace", default="")
     arguments.add_argument("--selector", default="")
@@ -100,9 +103,9 @@ def main() -> None:
             args.resource, namespaces=args.namespace, label_selector=args.selector, bookmark_interval=1
         )
     if args.asyncio:
-        asyncio.run(with_asyncio(args.server, feed))
+        asyncio.run(with_asyncio(args.server, feed, args.list))
     else:
-        blocking(args.server, feed)
+        blocking(args.server, feed, args.list)
 
 
 if __name__ == "__main__":
