@@ -43,7 +43,7 @@ pub trait Item: fmt::Debug + Send + Sync + 'static {
     fn uid(&self) -> &str;
     /// Changes whenever the item does; opaque here, but compared numerically where it is a number.
     fn version(&self) -> &str;
-    /// Bytes that it holds in memory, about.
+    /// Bytes that it holds in memory, what the allocator adds included.
     fn size(&self) -> usize;
     /// Whether a newer version exists upstream that could not be decoded.
     fn is_stale(&self) -> bool;
@@ -66,8 +66,7 @@ impl Item for Object {
     }
 
     fn size(&self) -> usize {
-        // The JSON dominates; labels, owners and the rest of the handle are close to this constant.
-        self.json.len() + self.key.as_str().len() + 256
+        self.memory()
     }
 
     fn is_stale(&self) -> bool {

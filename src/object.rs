@@ -52,6 +52,41 @@ pub struct Object {
     pub received_unix_nanos: u64,
 }
 
+impl Object {
+    /// Bytes of memory that it holds where it is shared, itself included, as allocators hand them out.
+    pub fn memory(&self) -> usize {
+        /// Two counters, in front of what is shared.
+        const SHARED: usize = 2 * size_of::<usize>();
+        /// What [`Bytes`] keeps beside those that are shared.
+        const HANDLE: usize = 3 * size_of::<usize>();
+        let owners = self.owner_references.iter();
+        let fields = self.fields.iter().flatten();
+        allocated(SHARED + size_of::<Self>())
+            + allocated(SHARED + self.key.as_str().len())
+            + allocated(self.uid.len())
+            + allocated(self.resource_version.len())
+            + self
+                .deletion_timestamp
+                .as_ref()
+                .map_or(0, |text| allocated(text.len()))
+            + self.labels.memory()
+            + allocated(size_of_val(&*self.owner_references))
+            + owners.map(OwnerReference::memory).sum::<usize>()
+            + allocated(size_of_val(&*self.fields))
+            + fields.map(|text| allocated(text.len())).sum::<usize>()
+            + allocated(self.json.len())
+            + allocated(HANDLE)
+    }
+}
+
+/// What an allocator takes for a piece of this length: a header, multiples of 16, and never less than two of them.
+pub(crate) fn allocated(length: usize) -> usize {
+    match length {
+        0 => 0,
+        length => (length + size_of::<usize>()).next_multiple_of(16).max(32),
+    }
+}
+
 /// Labels, sorted by key.
 ///
 /// Their text stands in one piece: two pieces for each label would take twice the memory, of every object.
@@ -83,6 +118,10 @@ impl Labels {
         (0..self.ends.len())
             .step_by(2)
             .map(|at| (self.part(at), self.part(at + 1)))
+    }
+
+    fn memory(&self) -> usize {
+        allocated(self.text.len()) + allocated(size_of_val(&*self.ends))
     }
 
     fn part(&self, at: usize) -> &str {
@@ -129,6 +168,15 @@ pub struct OwnerReference {
     pub uid: Box<str>,
     /// Whether it is the managing controller.
     pub controller: bool,
+}
+
+impl OwnerReference {
+    fn memory(&self) -> usize {
+        [&self.api_version, &self.kind, &self.name, &self.uid]
+            .into_iter()
+            .map(|text| allocated(text.len()))
+            .sum()
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,13 @@ use bytes::Bytes;
 use imbl::Vector;
 
 use super::{Cause, Item};
+use crate::object::allocated;
+
+/// What an `Arc` keeps in front of its content.
+const COUNTERS: usize = 2 * size_of::<usize>();
+
+/// So many of the newest segments are looked at before a search.
+const NEAR: usize = 8;
 
 /// How much a shard remembers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +102,8 @@ impl<T: Item> Segment<T> {
         encoded_bytes: Arc<AtomicUsize>,
         limits: &Limits,
     ) -> Self {
-        let bytes = entries.iter().map(Entry::bytes).sum();
+        let bytes = allocated(COUNTERS + size_of::<Self>())
+            + entries.iter().map(Entry::bytes).sum::<usize>();
         Self {
             first,
             at,
@@ -137,6 +145,7 @@ impl<T: Item> Segment<T> {
         // Two at once may go over it by one segment each.
         if total.load(Ordering::Relaxed) + encoded.size() <= *limit {
             total.fetch_add(encoded.size(), Ordering::Relaxed);
+            made.reserve_exact(1);
             made.push((projection, encoded.clone()));
         }
         encoded
@@ -173,8 +182,14 @@ impl Encoded {
         }
     }
 
+    /// What it takes in memory, its place among a segment's encodings included.
     fn size(&self) -> usize {
-        self.bytes.len() + self.ends.len() * size_of::<u32>() + size_of::<Self>()
+        /// What [`Bytes`] keeps beside those that are shared.
+        const HANDLE: usize = 3 * size_of::<usize>();
+        allocated(self.bytes.len())
+            + allocated(HANDLE)
+            + allocated(COUNTERS + size_of_val(&*self.ends))
+            + allocated(size_of::<(ProjectionId, Self)>())
     }
 }
 
@@ -302,17 +317,22 @@ impl<T: Item> Journal<T> {
     /// The segments with entries after `sequence`, the first of them perhaps only in part. The caller has
     /// checked that `sequence` is at or past the floor.
     pub fn after(&self, sequence: u64) -> impl Iterator<Item = &Arc<Segment<T>>> {
-        let at = match self
-            .segments
-            .binary_search_by(|segment| segment.first.cmp(&(sequence + 1)))
-        {
-            Ok(exact) => exact,
+        let next = sequence + 1;
+        let count = self.segments.len();
+        // Mostly it is the newest, or one close to it.
+        let near = (count.saturating_sub(NEAR)..count)
+            .rev()
+            .find(|&at| self.segments[at].first <= next);
+        let at = near.unwrap_or_else(|| {
+            let found = self
+                .segments
+                .binary_search_by(|segment| segment.first.cmp(&next));
             // The entry may be inside the segment before the insertion point.
-            Err(insertion) => insertion.saturating_sub(1),
-        };
+            found.unwrap_or_else(|insertion| insertion.saturating_sub(1))
+        });
         self.segments
             .focus()
-            .narrow(at.min(self.segments.len())..)
+            .narrow(at.min(count)..)
             .into_iter()
             .filter(move |segment| segment.last() > sequence)
     }
