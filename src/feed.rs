@@ -473,7 +473,8 @@ impl Runner {
                 self.delete_unlisted(at).await;
                 self.shards[at].listed = HashSet::new();
             }
-            Step::Shared { segments, from, .. } => {
+            Step::Shared { state, from } => {
+                let segments: Vec<_> = state.journal.after(from).cloned().collect();
                 for segment in segments {
                     let skip = (from + 1).saturating_sub(segment.first) as usize;
                     for entry in segment.entries.iter().skip(skip) {

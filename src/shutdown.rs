@@ -3,10 +3,23 @@
 //! SIGTERM or SIGINT begins to drain: /readyz fails, streams end with a last token, controllers finish what they
 //! are at. When the grace period is over, or at a second signal, whatever is left is cut.
 
-use std::{future::Future, io, pin::pin, time::Duration};
+use std::{
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Wake, Waker},
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt, stream};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
+};
 use tokio_util::sync::{
     CancellationToken, WaitForCancellationFuture, WaitForCancellationFutureOwned,
 };
@@ -71,6 +84,27 @@ impl Shutdown {
         self.draining.clone().cancelled_owned()
     }
 
+    /// Gives `notify` a permit when draining begins.
+    pub fn notice(&self, notify: &Arc<Notify>) -> Notice {
+        let flag = Arc::new(Flag {
+            is_up: AtomicBool::new(false),
+            notify: notify.clone(),
+        });
+        let mut draining = Box::pin(self.draining_owned());
+        let waker = Waker::from(flag.clone());
+        if draining
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_ready()
+        {
+            flag.wake_by_ref();
+        }
+        Notice {
+            flag,
+            _draining: draining,
+        }
+    }
+
     /// Until the grace period is over.
     pub fn over(&self) -> WaitForCancellationFuture<'_> {
         self.over.cancelled()
@@ -114,6 +148,39 @@ impl Shutdown {
             () = self.over() => {}
         }
         self.cut();
+    }
+}
+
+/// Knows whether draining has begun, for those who look often and are many: to look at the shutdown itself, or to
+/// wait for it anew, takes a lock that all of them share.
+#[derive(Debug)]
+pub struct Notice {
+    flag: Arc<Flag>,
+    /// Raises the flag while it is held.
+    _draining: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+#[derive(Debug)]
+struct Flag {
+    is_up: AtomicBool,
+    notify: Arc<Notify>,
+}
+
+impl Notice {
+    /// Whether draining has begun.
+    pub fn is_given(&self) -> bool {
+        self.flag.is_up.load(Ordering::Acquire)
+    }
+}
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_up.store(true, Ordering::Release);
+        self.notify.notify_one();
     }
 }
 
@@ -164,6 +231,20 @@ mod tests {
             (shutdown.stage(), begun.elapsed()),
             (Stage::Over, Duration::ZERO)
         );
+    }
+
+    #[tokio::test]
+    async fn a_notice_is_given_when_draining_begins_and_to_who_comes_later() {
+        let (shutdown, notify) = (Shutdown::new(), Arc::new(Notify::new()));
+        let notice = shutdown.notice(&notify);
+        assert!(!notice.is_given());
+        shutdown.drain();
+        notify.notified().await;
+        assert!(notice.is_given());
+
+        let late = shutdown.notice(&notify);
+        notify.notified().await;
+        assert!(late.is_given());
     }
 
     #[tokio::test(start_paused = true)]

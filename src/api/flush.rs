@@ -23,31 +23,26 @@ const FRESH: Duration = Duration::from_millis(1);
 
 /// The latest flushes.
 #[derive(Debug, Default)]
-pub struct Flushes(Mutex<VecDeque<(Due, Flush)>>);
+pub struct Flushes(Mutex<VecDeque<Kept>>);
 
-/// What a stream is due.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
+struct Kept {
+    due: Due,
+    status: Arc<Status>,
+    flush: Flush,
+}
+
+/// What a stream is due, of a shard with the status that it is looked up with; no two shards share theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
     /// Hash of what it asks for.
     pub query: u64,
     /// Whether it asks for digests.
     pub digests: bool,
-    /// Sequence of the first entry.
-    pub first: u64,
+    /// Sequence of the last entry that it has been sent.
+    pub from: u64,
     /// Where it stands afterwards.
     pub position: Position,
-    /// Of the shard. No two shards share theirs, so this names the shard, too.
-    pub status: Arc<Status>,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.position == other.position
-            && self.first == other.first
-            && self.query == other.query
-            && self.digests == other.digests
-            && Arc::ptr_eq(&self.status, &other.status)
-    }
 }
 
 /// What is sent for it.
@@ -62,23 +57,30 @@ pub struct Flush {
 }
 
 impl Flushes {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(Due, Flush)>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The flush that was made for `due`, unless it is too old.
-    pub fn get(&self, due: &Due, now: Instant) -> Option<Flush> {
+    pub fn get(&self, due: Due, status: &Arc<Status>, now: Instant) -> Option<Flush> {
         let flushes = self.lock();
-        let (_, flush) = flushes.iter().find(|(other, _)| other == due)?;
-        (now.saturating_duration_since(flush.made) <= FRESH).then(|| flush.clone())
+        let kept = flushes.iter().find(|kept| kept.is_for(due, status))?;
+        let fresh = now.saturating_duration_since(kept.flush.made) <= FRESH;
+        fresh.then(|| kept.flush.clone())
     }
 
     /// Keeps a flush for those who are due the same.
-    pub fn put(&self, due: Due, flush: Flush) {
+    pub fn put(&self, due: Due, status: Arc<Status>, flush: Flush) {
         let mut flushes = self.lock();
-        flushes.retain(|(other, _)| *other != due);
+        flushes.retain(|kept| !kept.is_for(due, &status));
         flushes.truncate(KEPT - 1);
-        flushes.push_front((due, flush));
+        flushes.push_front(Kept { due, status, flush });
+    }
+}
+
+impl Kept {
+    fn is_for(&self, due: Due, status: &Arc<Status>) -> bool {
+        self.due == due && Arc::ptr_eq(&self.status, status)
     }
 }
 
@@ -89,18 +91,17 @@ mod tests {
     use super::*;
     use crate::cache::Phase;
 
-    fn due(sequence: u64, status: &Arc<Status>) -> Due {
+    fn due(sequence: u64) -> Due {
         Due {
             query: 1,
             digests: false,
-            first: sequence,
+            from: sequence - 1,
             position: Position {
                 history: 0,
                 revision: sequence,
                 sequence,
                 digest: 0,
             },
-            status: status.clone(),
         }
     }
 
@@ -124,46 +125,40 @@ mod tests {
     #[test]
     fn a_flush_is_for_those_who_are_due_the_same() {
         let (flushes, status, now) = (Flushes::default(), status(), Instant::now());
-        flushes.put(due(7, &status), flush(now));
-        assert!(flushes.get(&due(7, &status), now).is_some());
+        flushes.put(due(7), status.clone(), flush(now));
+        assert!(flushes.get(due(7), &status, now).is_some());
+        assert!(flushes.get(due(7), &self::status(), now).is_none());
         let others = [
-            due(8, &status),
-            due(7, &self::status()),
-            Due {
-                first: 6,
-                ..due(7, &status)
-            },
-            Due {
-                query: 2,
-                ..due(7, &status)
-            },
+            due(8),
+            Due { from: 5, ..due(7) },
+            Due { query: 2, ..due(7) },
             Due {
                 digests: true,
-                ..due(7, &status)
+                ..due(7)
             },
         ];
         for other in others {
-            assert!(flushes.get(&other, now).is_none(), "{other:?}");
+            assert!(flushes.get(other, &status, now).is_none(), "{other:?}");
         }
     }
 
     #[test]
     fn an_old_flush_is_not_used_and_a_new_one_takes_its_place() {
         let (flushes, status, now) = (Flushes::default(), status(), Instant::now());
-        flushes.put(due(7, &status), flush(now));
+        flushes.put(due(7), status.clone(), flush(now));
         let later = now + FRESH + Duration::from_nanos(1);
-        assert!(flushes.get(&due(7, &status), later).is_none());
-        flushes.put(due(7, &status), flush(later));
-        assert!(flushes.get(&due(7, &status), later).is_some());
+        assert!(flushes.get(due(7), &status, later).is_none());
+        flushes.put(due(7), status.clone(), flush(later));
+        assert!(flushes.get(due(7), &status, later).is_some());
     }
 
     #[test]
     fn only_a_few_are_kept() {
         let (flushes, status, now) = (Flushes::default(), status(), Instant::now());
-        for sequence in 0..100 {
-            flushes.put(due(sequence, &status), flush(now));
+        for sequence in 1..100 {
+            flushes.put(due(sequence), status.clone(), flush(now));
         }
-        let kept = (0..100).filter(|&sequence| flushes.get(&due(sequence, &status), now).is_some());
+        let kept = (1..100).filter(|&sequence| flushes.get(due(sequence), &status, now).is_some());
         assert_eq!(kept.count(), KEPT);
     }
 }

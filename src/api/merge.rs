@@ -171,6 +171,7 @@ impl<T: Item> Merge<T> {
         select: &S,
         budget: usize,
         consumer: &Consumer,
+        now: Instant,
     ) -> Result<Next<T>, Error> {
         // Every round either returns, or brings a part on.
         loop {
@@ -182,7 +183,7 @@ impl<T: Item> Merge<T> {
             for by in 0..count {
                 let at = (first + by) % self.parts.len();
                 self.turn = at;
-                match self.step(at, select, budget, consumer)? {
+                match self.step(at, select, budget, consumer, now.into_std())? {
                     Stepped::Idle => {}
                     Stepped::Again => {
                         advanced = true;
@@ -266,6 +267,7 @@ impl<T: Item> Merge<T> {
         select: &S,
         budget: usize,
         consumer: &Consumer,
+        now: std::time::Instant,
     ) -> Result<Stepped<T>, Error> {
         let part = &mut self.parts[at];
         let (cursor, fresh) = match &mut part.start {
@@ -273,10 +275,10 @@ impl<T: Item> Merge<T> {
             Start::Token(_) | Start::Ahead { .. } => return self.look_up(at, consumer),
             Start::Cursor { cursor, fresh } => (cursor, fresh),
         };
-        let Some(state) = part.shard.state() else {
+        let Some(state) = part.shard.peek() else {
             return Ok(Stepped::Idle);
         };
-        let step = cursor.step(&state, select, budget, now());
+        let step = cursor.step(&state, select, budget, now);
         Ok(match step {
             Step::Idle => {
                 // Bookmarks move on what has no events.
@@ -297,17 +299,9 @@ impl<T: Item> Merge<T> {
                 part.position = Some(position);
                 self.end_of_part()
             }
-            Step::Shared {
-                segments,
-                from,
-                position,
-            } => {
-                let first = segments.first().map_or(0, |segment| segment.first);
-                let work = Work::Segments {
-                    segments: segments.into(),
-                    at: (from + 1).saturating_sub(first) as usize,
-                };
-                Stepped::Next(Next::Work(work, Some(position)))
+            Step::Shared { state, from } => {
+                let position = state.position();
+                Stepped::Next(Next::Work(Work::Shared { state, from }, Some(position)))
             }
             Step::Events { batch, position } => {
                 self.in_atom = position.is_none();
@@ -434,7 +428,7 @@ impl<T: Item> Merge<T> {
             && self
                 .parts
                 .iter()
-                .all(|part| part.shard.status().phase == Phase::Removed)
+                .all(|part| part.shard.phase() == Phase::Removed)
     }
 }
 
@@ -448,9 +442,7 @@ enum Stepped<T> {
 
 /// The state of a shard that can be served: complete, and of a kind that still exists.
 pub fn servable<T: Item>(shard: &Shard<T>) -> Option<Arc<State<T>>> {
-    shard
-        .state()
-        .filter(|_| shard.status().phase != Phase::Removed)
+    shard.state().filter(|_| shard.phase() != Phase::Removed)
 }
 
 /// What a token's place means in this state.

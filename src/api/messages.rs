@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::encode::{self, Encoder, PREFIX};
 use crate::{
-    cache::{Batch, Encoded, Segment, What},
+    cache::{Batch, Encoded, Segment, State, What},
     object::Object,
 };
 
@@ -27,6 +27,13 @@ pub enum Work<T> {
         items: Vec<Arc<T>>,
         /// The next to send.
         at: usize,
+    },
+    /// What a state's journal has after sequence `from`, as it is: with luck somebody has put it together already.
+    Shared {
+        /// Has it all.
+        state: Arc<State<T>>,
+        /// Skip up to here.
+        from: u64,
     },
     /// Segments as they are, the first from entry `at`.
     Segments {
@@ -58,48 +65,54 @@ impl<T> Work<T> {
     pub fn is_done(&self) -> bool {
         match self {
             Self::Items { items, at, .. } => *at >= items.len(),
+            Self::Shared { state, from } => *from >= state.sequence,
             Self::Segments { segments, .. } => segments.is_empty(),
             Self::Events { batch, at } => *at >= batch.events.len(),
         }
     }
 }
 
-impl Work<Object> {
-    /// Sequence of its first entry, where it is whole segments.
-    pub fn first(&self) -> Option<u64> {
-        match self {
-            Self::Segments { segments, at: 0 } => segments.front().map(|segment| segment.first),
-            _ => None,
-        }
-    }
-
-    /// All of its messages in one piece, and how many events they have, where it is whole segments that are
-    /// encoded for all, of at most `max` bytes together.
-    pub fn whole(&self, encoder: &Encoder, max: usize) -> Option<(BytesMut, usize)> {
-        let Self::Segments { segments, at: 0 } = self else {
+/// The messages of what `state`'s journal has after sequence `from`, in one piece, and how many events they have.
+/// `None` where they are not encoded for all, or are more than `max` bytes.
+pub fn whole(
+    state: &State<Object>,
+    from: u64,
+    encoder: &Encoder,
+    max: usize,
+) -> Option<(BytesMut, usize)> {
+    let mut parts = Vec::new();
+    let (mut length, mut events) = (0, 0);
+    for segment in state.journal.after(from) {
+        if segment.first <= from {
             return None;
-        };
-        let mut parts = Vec::with_capacity(segments.len());
-        let (mut length, mut events) = (0, 0);
-        for segment in segments {
-            let encoded = encoder.segment(segment)?;
-            length += encoded.bytes.len();
-            if length > max {
-                return None;
-            }
-            events += segment.entries.len();
-            parts.push(encoded.bytes);
         }
-        let mut all = BytesMut::with_capacity(length + ROOM_FOR_MARK);
-        for part in parts {
-            all.extend_from_slice(&part);
+        let encoded = encoder.segment(segment)?;
+        length += encoded.bytes.len();
+        if length > max {
+            return None;
         }
-        Some((all, events))
+        events += segment.entries.len();
+        parts.push(encoded.bytes);
     }
+    let mut all = BytesMut::with_capacity(length + ROOM_FOR_MARK);
+    for part in parts {
+        all.extend_from_slice(&part);
+    }
+    Some((all, events))
+}
 
+impl Work<Object> {
     /// Puts out the next message: at least one event, and as many more as fit into `max` bytes.
     pub fn send_some(&mut self, encoder: &Encoder, max: usize, out: &mut VecDeque<Bytes>) -> Sent {
+        if let Self::Shared { state, from } = self {
+            // Only these are kept while they are being sent, not the state.
+            let segments: VecDeque<_> = state.journal.after(*from).cloned().collect();
+            let first = segments.front().map_or(0, |segment| segment.first);
+            let at = (*from + 1).saturating_sub(first) as usize;
+            *self = Self::Segments { segments, at };
+        }
         match self {
+            Self::Shared { .. } => Sent::default(),
             Self::Items {
                 revision,
                 items,

@@ -12,7 +12,6 @@ use tokio::{
     sync::Notify,
     time::{Instant, Sleep, sleep_until},
 };
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Status, body::Body};
 
 use super::{
@@ -34,12 +33,11 @@ use crate::{
     cache::{Identity, Kind, Phase, Position, Shard, Status as ShardStatus, Subscription, Use},
     object::Object,
     proto::{self, MarkType},
+    shutdown::Notice,
 };
 
 /// Up to this size events are sent in one frame with the mark behind them, at the price of a copy.
 const COALESCE: usize = 16 << 10;
-/// How often a stream that always has something to send looks whether the server drains.
-const DRAIN_CHECK: Duration = Duration::from_millis(50);
 /// How often a stream looks where its shards are, however seldom it wants to hear of it. Far below the time
 /// after which what a consumer holds is taken away.
 const ADVANCE: Duration = Duration::from_secs(10);
@@ -80,15 +78,16 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         + ask
             .bookmark_interval
             .unwrap_or(api.0.settings.bookmark_interval);
+    let notify = Arc::default();
     let mut watch = Watch {
         used: kind.enter(),
         registration: api
             .0
             .consumers
             .enter("WatchObjects", caller, Some(kind.clone()), asked),
-        notify: Arc::default(),
-        drain_check_at: Instant::now(),
-        draining: Box::pin(api.0.shutdown.draining_owned()),
+        now: Instant::now(),
+        draining: api.0.shutdown.notice(&notify),
+        notify,
         waiting: Vec::new(),
         stream: None,
         out: VecDeque::new(),
@@ -125,10 +124,9 @@ struct Watch {
     #[expect(dead_code, reason = "held, not read")]
     used: Use,
     notify: Arc<Notify>,
-    /// When a stream that never idles looks whether the server drains.
-    drain_check_at: Instant,
-    /// Kept, because to begin waiting anew takes a lock that all streams share.
-    draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    draining: Notice,
+    /// When the step at hand began: to ask for the time costs a good part of what a step does.
+    now: Instant,
     /// Wakes once the kind's identity is known.
     waiting: Vec<Subscription>,
     /// Absent until then.
@@ -212,21 +210,14 @@ impl Watch {
 
     /// The body: data, then trailers.
     fn frames(self) -> impl Stream<Item = Result<Frame<Bytes>, Status>> + Send {
-        stream::unfold(self, |mut watch| async move {
+        // Boxed, since it changes hands with each frame.
+        stream::unfold(Box::new(self), |mut watch| async move {
             let frame = watch.next_frame().await?;
             Some((Ok(frame), watch))
         })
     }
 
     async fn next_frame(&mut self) -> Option<Frame<Bytes>> {
-        // Not with each frame, since it takes a lock that all streams share. Whoever idles is woken for it.
-        let now = Instant::now();
-        if now >= self.drain_check_at && self.out.is_empty() && matches!(self.end, End::No) {
-            self.drain_check_at = now + DRAIN_CHECK;
-            if self.api.is_draining() {
-                self.finish(Error::Draining);
-            }
-        }
         loop {
             if let Some(bytes) = self.out.pop_front() {
                 return Some(Frame::data(bytes));
@@ -236,11 +227,16 @@ impl Watch {
                 End::With(status) => return Some(trailers(&status)),
                 End::Done => return None,
             }
+            self.now = Instant::now();
+            if self.draining.is_given() {
+                self.finish(Error::Draining);
+                continue;
+            }
             self.tell_state();
             match self.advance() {
                 Err(error) => self.finish(error),
                 Ok(true) => {}
-                Ok(false) if Instant::now() >= self.bookmark_at => {
+                Ok(false) if self.now >= self.bookmark_at => {
                     let mark = self.mark(MarkType::Bookmark);
                     self.push(&mark);
                 }
@@ -256,7 +252,7 @@ impl Watch {
             .stream
             .as_ref()
             .and_then(|open| open.merge.look_again());
-        let until = self.bookmark_at.min(Instant::now() + ADVANCE);
+        let until = self.bookmark_at.min(self.now + ADVANCE);
         let until = again.map_or(until, |again| again.min(until));
         if self.alarm.deadline() > until || self.alarm.is_elapsed() {
             self.alarm.as_mut().reset(until);
@@ -264,7 +260,6 @@ impl Watch {
         tokio::select! {
             biased;
             () = self.notify.notified() => {}
-            () = &mut self.draining => self.finish(Error::Draining),
             () = &mut self.alarm => {}
         }
     }
@@ -285,10 +280,11 @@ impl Watch {
             &*open.query.selection,
             self.ask.max_batch,
             &self.registration.consumer,
+            self.now,
         )? {
             Next::Idle => return Ok(false),
             Next::Work(work, position) => {
-                if self.send_shared(&work, position).is_none()
+                if self.send_shared(&work).is_none()
                     && let Some(open) = &mut self.stream
                 {
                     open.work = Some((work, position));
@@ -316,9 +312,9 @@ impl Watch {
 
     /// Puts out the work and the mark behind it in one piece that other streams send, too. `None` where it is
     /// not the same for others, or too large.
-    fn send_shared(&mut self, work: &Work<Object>, position: Option<Position>) -> Option<()> {
+    fn send_shared(&mut self, work: &Work<Object>) -> Option<()> {
         let open = self.stream.as_mut()?;
-        let [status] = self.seen.as_slice() else {
+        let (Work::Shared { state, from }, [status]) = (work, self.seen.as_slice()) else {
             return None;
         };
         if self.ask.max_batch < flush::MAX_BYTES {
@@ -327,18 +323,18 @@ impl Watch {
         let due = Due {
             query: open.query.hash,
             digests: self.ask.digests,
-            first: work.first()?,
-            position: position?,
-            status: status.clone(),
+            from: *from,
+            position: state.position(),
         };
-        let made = now();
-        let flush = match self.api.0.flushes.get(&due, made) {
+        let made = self.now.into_std();
+        let flush = match self.api.0.flushes.get(due, status, made) {
             Some(flush) => {
                 open.merge.reached(due.position);
                 flush
             }
             None => {
-                let (all, events) = work.whole(&open.encoder, flush::MAX_BYTES)?;
+                let (all, events) = messages::whole(state, *from, &open.encoder, flush::MAX_BYTES)?;
+                let status = status.clone();
                 open.merge.reached(due.position);
                 let mark = self.mark(MarkType::Progress);
                 let flush = Flush {
@@ -346,7 +342,7 @@ impl Watch {
                     events,
                     made,
                 };
-                self.api.0.flushes.put(due, flush.clone());
+                self.api.0.flushes.put(due, status, flush.clone());
                 flush
             }
         };
@@ -451,7 +447,7 @@ impl Watch {
             .ask
             .bookmark_interval
             .unwrap_or(self.api.0.settings.bookmark_interval);
-        self.bookmark_at = Instant::now() + interval;
+        self.bookmark_at = self.now + interval;
     }
 
     fn push(&mut self, mark: &proto::Mark) {
@@ -477,10 +473,10 @@ impl Open {
         kind: &Arc<Kind>,
         request: &proto::WatchObjectsRequest,
     ) -> Result<(), Error> {
-        let Some(identity) = kind
-            .identity()
-            .filter(|identity| !Arc::ptr_eq(identity, &self.identity))
-        else {
+        if kind.has_identity(&self.identity) {
+            return Ok(());
+        }
+        let Some(identity) = kind.identity() else {
             return Ok(());
         };
         let scope = request.scope.clone().unwrap_or_default();

@@ -1,8 +1,10 @@
 //! Where one consumer stands in one shard, and what it is to be sent next.
 //!
 //! A cursor pulls: it is asked for its next step when the consumer has taken the last one. While a consumer
-//! dawdles its cursor keeps the state it saw last, so that the way from there to now can still be told once
-//! the journal has turned; [`Hold::expire`] takes that away from those who make no progress.
+//! dawdles its cursor keeps the items of the state it saw last, so that the way from there to now can still be told
+//! once the journal has turned; [`Hold::expire`] takes that away from those who make no progress.
+//!
+//! Invariant: no cursor keeps a journal. What that has forgotten would live on with each who has not moved since.
 
 use std::{
     collections::HashMap,
@@ -13,8 +15,9 @@ use std::{
 };
 
 use super::{
-    Batch, Change, Event, Item, Position, Segment, Select, State, What,
+    Batch, Change, Event, Item, Position, Select, State, What,
     fold::{compare, fold},
+    state::{Items, scan},
 };
 use crate::object::Key;
 
@@ -53,17 +56,18 @@ enum Place<T> {
         /// Uids that the reader knew under keys that others have taken: told together with those.
         replaced: HashMap<Key, Arc<str>>,
     },
-    /// Between two frozen states, `after` this key.
+    /// Between the items of an earlier state and a frozen one, `after` this key.
     Difference {
-        base: Arc<State<T>>,
+        base: Items<T>,
+        from: u64,
         state: Arc<State<T>>,
         after: Option<Key>,
     },
-    /// All up to this sequence has been sent. `seen` is the state at that sequence.
+    /// All up to this sequence has been sent. `seen` is what was there at that sequence.
     Head {
         history: u64,
         sequence: u64,
-        seen: Option<Arc<State<T>>>,
+        seen: Option<Items<T>>,
     },
 }
 
@@ -98,14 +102,12 @@ pub enum Step<T> {
     },
     /// The state is complete; resume here.
     ResetEnd(Position),
-    /// All entries of these segments after sequence `from`, as they are.
+    /// All entries of this state's journal after sequence `from`, as they are; resume at the state's position.
     Shared {
-        /// Oldest first.
-        segments: Vec<Arc<Segment<T>>>,
+        /// Has them all.
+        state: Arc<State<T>>,
         /// Skip up to here.
         from: u64,
-        /// Resume here once they are sent.
-        position: Position,
     },
     /// Events, perhaps none.
     Events {
@@ -157,8 +159,7 @@ impl<T: Item> Hold<T> {
     pub fn lag(&self, current: &State<T>) -> u64 {
         let sequence = match &Inner::lock(&self.0).place {
             Place::Lost(_) | Place::Snapshot { .. } => 0,
-            Place::Changes { from, .. } => *from,
-            Place::Difference { base, .. } => base.sequence,
+            Place::Changes { from, .. } | Place::Difference { from, .. } => *from,
             Place::Head { sequence, .. } => *sequence,
         };
         current.sequence.saturating_sub(sequence)
@@ -188,6 +189,7 @@ impl<T: Item> Cursor<T> {
 
     /// Walks one state and no further; see [`Cursor::walk`].
     pub fn over(state: Arc<State<T>>, now: Instant) -> Self {
+        let state = Arc::new(state.frozen());
         Self::at(Place::Snapshot { state, after: None }, now)
     }
 
@@ -243,7 +245,7 @@ impl<T: Item> Cursor<T> {
         match mem::replace(place, Place::Lost(ResetReason::Stalled)) {
             Place::Lost(reason) => {
                 *place = Place::Snapshot {
-                    state: current.clone(),
+                    state: Arc::new(current.frozen()),
                     after: None,
                 };
                 Step::Reset(reason)
@@ -267,12 +269,22 @@ impl<T: Item> Cursor<T> {
                 };
                 Step::events(events, position)
             }
-            Place::Difference { base, state, after } => {
+            Place::Difference {
+                base,
+                from,
+                state,
+                after,
+            } => {
                 let (events, after) = some_difference(&base, &state, select, after, budget);
                 let position = after.is_none().then(|| state.position());
                 *place = match after {
                     None => Place::head(&state),
-                    after => Place::Difference { base, state, after },
+                    after => Place::Difference {
+                        base,
+                        from,
+                        state,
+                        after,
+                    },
                 };
                 Step::events(events, position)
             }
@@ -295,11 +307,11 @@ impl<T> Step<T> {
 }
 
 impl<T: Item> Place<T> {
-    fn head(state: &Arc<State<T>>) -> Self {
+    fn head(state: &State<T>) -> Self {
         Self::Head {
             history: state.history,
             sequence: state.sequence,
-            seen: Some(state.clone()),
+            seen: Some(state.objects.clone()),
         }
     }
 
@@ -340,28 +352,26 @@ impl<T: Item> Place<T> {
         };
         let from = *sequence;
         if from == current.sequence {
-            *seen = Some(current.clone());
+            seen.get_or_insert_with(|| current.objects.clone());
             return Some(Step::Idle);
         }
         if from >= current.journal.floor {
-            let position = current.position();
-            let segments: Vec<_> = current.journal.after(from).cloned().collect();
             *self = Self::head(current);
             let few = current.sequence - from <= SHARED_ENTRIES;
             return Some(if few && select.is_everything() {
                 Step::Shared {
-                    segments,
+                    state: current.clone(),
                     from,
-                    position,
                 }
             } else {
+                let segments = current.journal.after(from).cloned().collect();
                 Step::Events {
                     batch: fold(segments, from, select),
-                    position: Some(position),
+                    position: Some(current.position()),
                 }
             });
         }
-        let state = current.clone();
+        let state = Arc::new(current.frozen());
         *self = if !select.is_filter() && from >= current.tombstone_floor {
             Self::Changes {
                 state,
@@ -372,6 +382,7 @@ impl<T: Item> Place<T> {
         } else if let Some(base) = seen.take() {
             Self::Difference {
                 base,
+                from,
                 state,
                 after: None,
             }
@@ -476,13 +487,13 @@ fn some_changes<T: Item, S: Select<T> + ?Sized>(
 /// What differs between two states after key `after`, and the key to go on after, if there is more. All events
 /// carry the later state's revision, since those of the changes between are not known any more.
 fn some_difference<T: Item, S: Select<T> + ?Sized>(
-    base: &State<T>,
+    base: &Items<T>,
     state: &State<T>,
     select: &S,
     after: Option<Key>,
     budget: usize,
 ) -> (Vec<Event<T>>, Option<Key>) {
-    let mut old = base.scan(select, after.as_ref()).peekable();
+    let mut old = scan(base, select, after.as_ref()).peekable();
     let mut new = state.scan(select, after.as_ref()).peekable();
     let mut events = Vec::new();
     let mut bytes = 0;

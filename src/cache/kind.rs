@@ -150,6 +150,14 @@ impl Kind {
         self.identity.load_full()
     }
 
+    /// Whether [`Kind::identity`] would be this very one.
+    pub fn has_identity(&self, identity: &Arc<Identity>) -> bool {
+        let known = self.identity.load();
+        known
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, identity))
+    }
+
     /// Says what discovery found.
     pub fn set_identity(&self, identity: Identity) {
         self.identity.store(Some(Arc::new(identity)));

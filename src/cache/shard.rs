@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Deref,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -160,6 +161,13 @@ impl<T: Item> Shard<T> {
             .then(|| self.state.load_full())
     }
 
+    /// The same for whoever only looks: counts nothing that other readers count, too.
+    pub fn peek(&self) -> Option<impl Deref<Target = Arc<State<T>>> + use<T>> {
+        self.synced
+            .load(Ordering::Acquire)
+            .then(|| self.state.load())
+    }
+
     /// How well the shard is known.
     pub fn status(&self) -> Arc<Status> {
         self.status.load_full()
@@ -168,6 +176,11 @@ impl<T: Item> Shard<T> {
     /// Whether [`Shard::status`] would be this very one.
     pub fn has_status(&self, status: &Arc<Status>) -> bool {
         Arc::ptr_eq(&self.status.load(), status)
+    }
+
+    /// The phase of [`Shard::status`].
+    pub fn phase(&self) -> Phase {
+        self.status.load().phase
     }
 
     /// Time since the upstream last proved the state current; `None` before the first proof.

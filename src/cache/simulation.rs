@@ -429,13 +429,10 @@ impl Consumer {
                 self.held = self.incoming.take().expect("a reset has a beginning");
                 self.check_at(position, published, &at);
             }
-            Step::Shared {
-                segments,
-                from,
-                position,
-            } => {
+            Step::Shared { state, from } => {
                 assert!(self.wants.is_everything(), "{at}");
-                for segment in &segments {
+                let position = state.position();
+                for segment in state.journal.after(from) {
                     for (index, entry) in segment.entries.iter().enumerate() {
                         if segment.first + index as u64 <= from {
                             continue;
@@ -664,4 +661,67 @@ fn a_position_of_another_replica_is_honoured_only_where_the_same_set_was_here() 
         }
     }
     assert!(honoured > 1000, "most positions are honoured: {honoured}");
+}
+
+#[test]
+fn what_the_journal_has_forgotten_lives_on_with_no_cursor() {
+    let now = Instant::now();
+    let limits = Limits {
+        journal_bytes: 2048,
+        ..Limits::default()
+    };
+    let everything = Wants {
+        namespaces: Vec::new(),
+        label: None,
+    };
+    let toy = |name: &str, revision: u64| {
+        Arc::new(Toy {
+            key: Key::new("a", name),
+            uid: "uid".to_owned(),
+            version: revision.to_string(),
+            label: 0,
+            stale: false,
+        })
+    };
+    let mut writer = Writer::new("", limits, now);
+    let list = vec![toy("x", 1), toy("y", 1)];
+    writer.replace(list, &Unreadable::default(), 1, History::Same, now);
+    let current = |writer: &Writer<Toy>| writer.shard().state().expect("it is complete");
+    let step = |cursor: &mut Cursor<Toy>, writer: &Writer<Toy>, budget| {
+        cursor.step(&current(writer), &everything, budget, now)
+    };
+
+    // One is at the head, one in a state, one on its way through the change index.
+    let mut at_head = Cursor::start(ResetReason::Initial, now);
+    while !matches!(step(&mut at_head, &writer, 1), Step::ResetEnd(_)) {}
+    let mut catching_up = Cursor::resume(current(&writer).history, 0, now);
+    writer.upsert(toy("x", 2), 2);
+    writer.publish(now);
+    assert!(matches!(
+        step(&mut at_head, &writer, 1),
+        Step::Shared { .. }
+    ));
+    let mut walking = Cursor::start(ResetReason::Initial, now);
+    assert!(matches!(step(&mut walking, &writer, 1), Step::Reset(_)));
+    assert!(matches!(
+        step(&mut catching_up, &writer, 1),
+        Step::Events { position: None, .. }
+    ));
+    let segment = {
+        let state = current(&writer);
+        Arc::downgrade(state.journal.segments().next().expect("one change"))
+    };
+
+    for revision in 3..100 {
+        writer.upsert(toy("x", revision), revision);
+        writer.publish(now);
+    }
+    assert!(segment.upgrade().is_none(), "the journal has turned");
+    for cursor in [&mut at_head, &mut catching_up, &mut walking] {
+        let mut steps = 0;
+        while !matches!(step(cursor, &writer, 1), Step::Idle) {
+            steps += 1;
+        }
+        assert!(steps > 0, "each goes on from where it was");
+    }
 }

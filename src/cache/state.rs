@@ -20,7 +20,7 @@ pub struct State<T> {
     /// Digest of the set of (key, uid, version); see [`crate::digest`].
     pub digest: u64,
     /// What is there, in the API server's order.
-    pub objects: OrdMap<Key, Slot<T>>,
+    pub objects: Items<T>,
     /// What changed after a sequence, without a walk of everything: one entry per item, one per tombstone.
     pub changes: OrdMap<u64, Change>,
     /// Deletions after this sequence are all in `changes`.
@@ -30,6 +30,9 @@ pub struct State<T> {
     /// Sum of the items' sizes.
     pub bytes: usize,
 }
+
+/// The items of a state.
+pub type Items<T> = OrdMap<Key, Slot<T>>;
 
 /// One item of a state.
 #[derive(Debug)]
@@ -189,19 +192,38 @@ impl<T: Item> State<T> {
         select: &S,
         after: Option<&Key>,
     ) -> impl Iterator<Item = (&'a Key, &'a Slot<T>)> + use<'a, T, S> {
-        let after = after.cloned();
-        select.ranges().into_iter().flat_map(move |range| {
-            let start = match (range.start(), after.clone()) {
-                (Some(start), Some(after)) if start > after => Bound::Included(start),
-                (_, Some(after)) => Bound::Excluded(after),
-                (Some(start), None) => Bound::Included(start),
-                (None, None) => Bound::Unbounded,
-            };
-            self.objects
-                .range((start, Bound::Unbounded))
-                .take_while(move |(key, _)| range.contains(key))
-        })
+        scan(&self.objects, select, after)
     }
+
+    /// The same without a journal, for whoever walks it and may take their time.
+    pub(super) fn frozen(&self) -> Self {
+        Self {
+            objects: self.objects.clone(),
+            changes: self.changes.clone(),
+            journal: Journal::new(),
+            ..*self
+        }
+    }
+}
+
+/// See [`State::scan`].
+pub(super) fn scan<'a, T: Item, S: Select<T> + ?Sized>(
+    items: &'a Items<T>,
+    select: &S,
+    after: Option<&Key>,
+) -> impl Iterator<Item = (&'a Key, &'a Slot<T>)> + use<'a, T, S> {
+    let after = after.cloned();
+    select.ranges().into_iter().flat_map(move |range| {
+        let start = match (range.start(), after.clone()) {
+            (Some(start), Some(after)) if start > after => Bound::Included(start),
+            (_, Some(after)) => Bound::Excluded(after),
+            (Some(start), None) => Bound::Included(start),
+            (None, None) => Bound::Unbounded,
+        };
+        items
+            .range((start, Bound::Unbounded))
+            .take_while(move |(key, _)| range.contains(key))
+    })
 }
 
 /// A contiguous part of the keys.

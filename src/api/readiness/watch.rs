@@ -165,9 +165,12 @@ impl Watch {
             return Ok(true);
         }
         let consumer = &self.registration.consumer;
-        let next = self
-            .merge
-            .next(&self.cases.selection, self.max_batch, consumer)?;
+        let next = self.merge.next(
+            &self.cases.selection,
+            self.max_batch,
+            consumer,
+            Instant::now(),
+        )?;
         match next {
             Next::Idle => return Ok(false),
             Next::Work(work, position) => {
@@ -246,7 +249,7 @@ impl Watch {
                 })
                 .collect(),
             // Only for those who select everything, which is never said here.
-            Work::Segments { .. } => VecDeque::new(),
+            Work::Shared { .. } | Work::Segments { .. } => VecDeque::new(),
         }
     }
 
