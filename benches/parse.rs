@@ -22,7 +22,7 @@ const ROUNDS: usize = 41;
 /// Most nanoseconds for an object of this size.
 const LIMIT_NANOS: f64 = 16_000.0;
 /// Most time, as a multiple of a skip-parse.
-const LIMIT_TO_SKIP: f64 = 1.6;
+const LIMIT_TO_SKIP: f64 = 1.3;
 /// Most memory, as a multiple of the pruned JSON.
 const LIMIT_HEAP: f64 = 1.3;
 

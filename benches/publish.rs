@@ -42,6 +42,9 @@ const LIMIT_MICROS: f64 = 25.0;
 const LIMIT_TO_MAP: [f64; 3] = [20.0, 16.0, 14.0];
 /// Most bytes that the cache holds for an object besides its JSON.
 const LIMIT_BYTES: f64 = 700.0;
+/// Most that a shard with a full journal holds, as a multiple of what it counts: its bound is only as good. The maps
+/// are not counted.
+const LIMIT_COUNT: f64 = 1.05;
 
 type Map = RwLock<BTreeMap<Key, Arc<Object>>>;
 
@@ -109,6 +112,8 @@ fn main() -> ExitCode {
         let name = format!("bytes an object besides its JSON, {count} objects");
         checks.push((name, bytes_beside_json(count), LIMIT_BYTES));
     }
+    let name = "bytes held to bytes counted, journal full".to_owned();
+    checks.push((name, held_to_counted(), LIMIT_COUNT));
     for (name, value, limit) in checks {
         report.at_most(&name, value, limit);
     }
@@ -174,4 +179,30 @@ fn bytes_beside_json(count: usize) -> f64 {
     let held = change.bytes_allocated - change.bytes_deallocated;
     drop(writer);
     (held - json) as f64 / count as f64
+}
+
+/// Of a shard whose journal has turned, without encodings.
+fn held_to_counted() -> f64 {
+    let region = Region::new(ALLOCATOR);
+    let mut writer = Writer::new("", Limits::default(), Instant::now());
+    let objects = (0..COUNTS[0]).map(|n| Arc::new(pod(n, 1, 0))).collect();
+    writer.replace(
+        objects,
+        &Unreadable::default(),
+        1,
+        History::Same,
+        Instant::now(),
+    );
+    let mut feed = Feed {
+        count: COUNTS[0],
+        revision: 1,
+        step: 7_919,
+    };
+    for _ in 0..60 {
+        publish(&mut writer, feed.next(CHANGES), 5);
+    }
+    let change = region.change();
+    let held = change.bytes_allocated - change.bytes_deallocated;
+    let state = writer.shard().state().expect("it is complete");
+    held as f64 / (state.bytes + state.journal.bytes()) as f64
 }

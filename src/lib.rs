@@ -44,7 +44,9 @@
 //!   state is kept for one that dawdles for a minute at most (`benches/slow_consumer.rs`).
 //! - Invariant: nothing is served before the first complete list of its kind; a partial list is never published,
 //!   and sweeps nothing (`source::tests`).
-//! - Invariant: memory is bounded by objects + journal + consumers times a small constant.
+//! - Invariant: memory is bounded by objects + journal + consumers times a small constant: no cursor keeps what the
+//!   journal has forgotten (`cache::simulation`), and what is counted is what is held (`benches/publish.rs`). What
+//!   the allocator leaves unused comes on top.
 //! - Invariant: what is pruned never reaches the cache, and what is served says that it is pruned.
 //! - Invariant: a verdict is never Ready from silence, from another uid or from another generation; what nothing
 //!   recent supports becomes Unknown by itself (`readiness::tests`, `controller::workload::tests`).

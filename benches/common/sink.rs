@@ -23,6 +23,9 @@ pub struct Seen {
 /// `Event`.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct SeenEvent {
+    /// See `Event.revision`.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
     /// See `Event.received_unix_nanos`.
     #[prost(fixed64, tag = "10")]
     pub received_unix_nanos: u64,
