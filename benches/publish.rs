@@ -57,7 +57,6 @@ fn main() -> ExitCode {
     );
     let mut checks = Vec::new();
     for count in COUNTS {
-        let mut writer = Writer::new("", Limits::default(), Instant::now());
         let objects: Vec<_> = (0..count).map(|n| Arc::new(pod(n, 1, 0))).collect();
         let map: Map = RwLock::new(
             objects
@@ -65,13 +64,7 @@ fn main() -> ExitCode {
                 .map(|object| (object.key.clone(), object.clone()))
                 .collect(),
         );
-        writer.replace(
-            objects,
-            &Unreadable::default(),
-            1,
-            History::Same,
-            Instant::now(),
-        );
+        let mut writer = shard(objects);
         let mut feed = Feed {
             count,
             revision: 1,
@@ -120,6 +113,14 @@ fn main() -> ExitCode {
     report.end()
 }
 
+/// A shard that was just listed.
+fn shard(objects: Vec<Arc<Object>>) -> Writer<Object> {
+    let now = Instant::now();
+    let mut writer = Writer::new("", Limits::default(), now);
+    writer.replace(objects, &Unreadable::default(), 1, History::Same, now);
+    writer
+}
+
 /// Changes of one object after the other, far apart in the order of keys.
 struct Feed {
     count: usize,
@@ -164,17 +165,10 @@ fn insert(map: &Map, changes: Vec<(Arc<Object>, u64)>) -> f64 {
 
 /// Of a shard that was just listed: handles, maps, everything but the JSON itself.
 fn bytes_beside_json(count: usize) -> f64 {
-    let mut writer = Writer::new("", Limits::default(), Instant::now());
     let region = Region::new(ALLOCATOR);
     let objects: Vec<_> = (0..count).map(|n| Arc::new(pod(n, 1, 0))).collect();
     let json: usize = objects.iter().map(|object| object.json.len()).sum();
-    writer.replace(
-        objects,
-        &Unreadable::default(),
-        1,
-        History::Same,
-        Instant::now(),
-    );
+    let writer = shard(objects);
     let change = region.change();
     let held = change.bytes_allocated - change.bytes_deallocated;
     drop(writer);
@@ -184,15 +178,8 @@ fn bytes_beside_json(count: usize) -> f64 {
 /// Of a shard whose journal has turned, without encodings.
 fn held_to_counted() -> f64 {
     let region = Region::new(ALLOCATOR);
-    let mut writer = Writer::new("", Limits::default(), Instant::now());
     let objects = (0..COUNTS[0]).map(|n| Arc::new(pod(n, 1, 0))).collect();
-    writer.replace(
-        objects,
-        &Unreadable::default(),
-        1,
-        History::Same,
-        Instant::now(),
-    );
+    let mut writer = shard(objects);
     let mut feed = Feed {
         count: COUNTS[0],
         revision: 1,
