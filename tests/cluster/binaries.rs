@@ -1,4 +1,4 @@
-//! Builds what the tests run and Cargo cannot build: the control plane, KWOK, grpcurl, kstatus and the Go client.
+//! Builds what the tests run and Cargo cannot build: the control plane, KWOK, grpcurl, kstatus and the Go clients.
 //!
 //! Once per content: the result is kept in `target/<name>/<hash of sources and flags>`, under a file lock, so that
 //! test processes that start together build once. The modules are apart because Go settles on one version of a
@@ -30,15 +30,21 @@ pub struct ControlPlaneBinaries {
 
 /// A Go module of ours and the commands that it yields.
 struct Module {
-    /// Below tests/, and the name of the cache directory.
+    /// Of the cache directory.
+    name: &'static str,
+    /// Below the root.
     dir: &'static str,
+    /// Modules of ours that it is built from as well.
+    uses: &'static [&'static str],
     /// Name of the binary, package to build, `-ldflags`.
     commands: &'static [(&'static str, &'static str, &'static str)],
 }
 
 /// Without the version kubectl cannot parse what the server says of itself.
 const CONTROL_PLANE: Module = Module {
-    dir: "control-plane",
+    name: "control-plane",
+    dir: "tests/control-plane",
+    uses: &[],
     commands: &[
         (
             "control-plane",
@@ -50,7 +56,9 @@ const CONTROL_PLANE: Module = Module {
 };
 
 const GRPCURL: Module = Module {
-    dir: "clients/grpcurl",
+    name: "clients/grpcurl",
+    dir: "tests/clients/grpcurl",
+    uses: &[],
     commands: &[(
         "grpcurl",
         "github.com/fullstorydev/grpcurl/cmd/grpcurl",
@@ -59,13 +67,28 @@ const GRPCURL: Module = Module {
 };
 
 const GO_WATCHER: Module = Module {
-    dir: "clients/go",
+    name: "clients/go",
+    dir: "tests/clients/go",
+    uses: &["clients/go"],
     commands: &[("watcher", "./cmd/watcher", "-s -w")],
 };
 
 const KSTATUS: Module = Module {
-    dir: "clients/kstatus",
+    name: "clients/kstatus",
+    dir: "tests/clients/kstatus",
+    uses: &[],
     commands: &[("kstatus", ".", "-s -w")],
+};
+
+const GO_CLIENT: Module = Module {
+    name: "clients/go-client",
+    dir: "clients/go",
+    uses: &[],
+    commands: &[
+        ("follow", "./internal/e2e/follow", "-s -w"),
+        ("reconcile", "./internal/e2e/reconcile", "-s -w"),
+        ("wait", "./internal/e2e/wait", "-s -w"),
+    ],
 };
 
 /// How to get Go, for people.
@@ -132,16 +155,20 @@ pub async fn kstatus() -> Result<PathBuf, Error> {
     Ok(build(&KSTATUS).await?.join("kstatus"))
 }
 
+/// The path of one of the programs in clients/go/internal/e2e.
+pub async fn go_client(name: &str) -> Result<PathBuf, Error> {
+    Ok(build(&GO_CLIENT).await?.join(name))
+}
+
 async fn build(module: &'static Module) -> Result<PathBuf, Error> {
     tokio::task::spawn_blocking(|| build_blocking(module)).await?
 }
 
 fn build_blocking(module: &Module) -> Result<PathBuf, Error> {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests")
-        .join(module.dir);
-    let hash = format!("{:016x}", hash(&sources, module)?);
-    let cache = target()?.join("go").join(module.dir);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = root.join(module.dir);
+    let hash = format!("{:016x}", hash(root, module)?);
+    let cache = target()?.join("go").join(module.name);
     let done = cache.join(&hash);
     fs::create_dir_all(&cache)?;
     let lock = File::create(cache.join("lock"))?;
@@ -158,7 +185,7 @@ fn build_blocking(module: &Module) -> Result<PathBuf, Error> {
     }
     let started = Instant::now();
     say(&format!(
-        "building tests/{} with Go (minutes the first time) ...",
+        "building {} with Go (minutes the first time) ...",
         module.dir
     ));
     let unfinished = cache.join("unfinished");
@@ -173,12 +200,12 @@ fn build_blocking(module: &Module) -> Result<PathBuf, Error> {
         let output = go.output()?;
         if !output.status.success() {
             let why = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("go build {package} in tests/{}: {why}", module.dir).into());
+            return Err(format!("go build {package} in {}: {why}", module.dir).into());
         }
     }
     fs::rename(&unfinished, &done)?;
     say(&format!(
-        "built tests/{} in {} s",
+        "built {} in {} s",
         module.dir,
         started.elapsed().as_secs()
     ));
@@ -186,9 +213,11 @@ fn build_blocking(module: &Module) -> Result<PathBuf, Error> {
 }
 
 /// Of the files' paths and contents, and of the commands.
-fn hash(sources: &Path, module: &Module) -> Result<u64, Error> {
+fn hash(root: &Path, module: &Module) -> Result<u64, Error> {
     let mut hasher = DefaultHasher::new();
-    hash_tree(sources, &["go", "mod", "sum"], &mut hasher)?;
+    for dir in [module.dir].iter().chain(module.uses) {
+        hash_tree(&root.join(dir), &["go", "mod", "sum"], &mut hasher)?;
+    }
     module.commands.hash(&mut hasher);
     Ok(hasher.finish())
 }

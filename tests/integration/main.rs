@@ -11,6 +11,7 @@ mod churn;
 mod clients;
 mod configuration;
 mod faults;
+mod go_client;
 mod harness;
 mod kinds;
 mod kstatus;

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	pb "stranger/gen/informerd/v1"
+	pb "informerd.dev/informerd/gen/informerd/v1"
 )
 
 // Options say what to follow and how long.

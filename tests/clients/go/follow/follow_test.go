@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	pb "stranger/gen/informerd/v1"
+	pb "informerd.dev/informerd/gen/informerd/v1"
 )
 
 // A server with a script: one message list for the n-th watch. Tokens are numbers.

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	pb "informerd.dev/informerd/gen/informerd/v1"
 	"stranger/follow"
-	pb "stranger/gen/informerd/v1"
 )
 
 func main() {

@@ -472,9 +472,9 @@ const file_informerd_v1_types_proto_rawDesc = "" +
 	"\x14KIND_STATE_RELISTING\x10\x04\x12\x18\n" +
 	"\x14KIND_STATE_FORBIDDEN\x10\x05\x12\x1a\n" +
 	"\x16KIND_STATE_BACKING_OFF\x10\x06\x12\x16\n" +
-	"\x12KIND_STATE_REMOVED\x10\aB\x96\x01\n" +
+	"\x12KIND_STATE_REMOVED\x10\aB\xa5\x01\n" +
 	"\x10com.informerd.v1B\n" +
-	"TypesProtoP\x01Z%stranger/gen/informerd/v1;informerdv1\xa2\x02\x03IXX\xaa\x02\fInformerd.V1\xca\x02\fInformerd\\V1\xe2\x02\x18Informerd\\V1\\GPBMetadata\xea\x02\rInformerd::V1b\x06proto3"
+	"TypesProtoP\x01Z4informerd.dev/informerd/gen/informerd/v1;informerdv1\xa2\x02\x03IXX\xaa\x02\fInformerd.V1\xca\x02\fInformerd\\V1\xe2\x02\x18Informerd\\V1\\GPBMetadata\xea\x02\rInformerd::V1b\x06proto3"
 
 var (
 	file_informerd_v1_types_proto_rawDescOnce sync.Once

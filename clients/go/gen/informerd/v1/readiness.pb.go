@@ -1884,8 +1884,8 @@ const file_informerd_v1_readiness_proto_rawDesc = "" +
 	"\fGetReadiness\x12!.informerd.v1.GetReadinessRequest\x1a\".informerd.v1.GetReadinessResponse\x12Z\n" +
 	"\rListReadiness\x12\".informerd.v1.ListReadinessRequest\x1a#.informerd.v1.ListReadinessResponse0\x01\x12]\n" +
 	"\x0eWatchReadiness\x12#.informerd.v1.WatchReadinessRequest\x1a$.informerd.v1.WatchReadinessResponse0\x01\x12Z\n" +
-	"\rWaitReadiness\x12\".informerd.v1.WaitReadinessRequest\x1a#.informerd.v1.WaitReadinessResponse0\x01B\x9a\x01\n" +
-	"\x10com.informerd.v1B\x0eReadinessProtoP\x01Z%stranger/gen/informerd/v1;informerdv1\xa2\x02\x03IXX\xaa\x02\fInformerd.V1\xca\x02\fInformerd\\V1\xe2\x02\x18Informerd\\V1\\GPBMetadata\xea\x02\rInformerd::V1b\x06proto3"
+	"\rWaitReadiness\x12\".informerd.v1.WaitReadinessRequest\x1a#.informerd.v1.WaitReadinessResponse0\x01B\xa9\x01\n" +
+	"\x10com.informerd.v1B\x0eReadinessProtoP\x01Z4informerd.dev/informerd/gen/informerd/v1;informerdv1\xa2\x02\x03IXX\xaa\x02\fInformerd.V1\xca\x02\fInformerd\\V1\xe2\x02\x18Informerd\\V1\\GPBMetadata\xea\x02\rInformerd::V1b\x06proto3"
 
 var (
 	file_informerd_v1_readiness_proto_rawDescOnce sync.Once

@@ -722,8 +722,8 @@ const file_informerd_v1_introspection_proto_rawDesc = "" +
 	"\x06resets\x18\x0e \x01(\rR\x06resets2\xbe\x01\n" +
 	"\x14IntrospectionService\x12L\n" +
 	"\tListKinds\x12\x1e.informerd.v1.ListKindsRequest\x1a\x1f.informerd.v1.ListKindsResponse\x12X\n" +
-	"\rListConsumers\x12\".informerd.v1.ListConsumersRequest\x1a#.informerd.v1.ListConsumersResponseB\x9e\x01\n" +
-	"\x10com.informerd.v1B\x12IntrospectionProtoP\x01Z%stranger/gen/informerd/v1;informerdv1\xa2\x02\x03IXX\xaa\x02\fInformerd.V1\xca\x02\fInformerd\\V1\xe2\x02\x18Informerd\\V1\\GPBMetadata\xea\x02\rInformerd::V1b\x06proto3"
+	"\rListConsumers\x12\".informerd.v1.ListConsumersRequest\x1a#.informerd.v1.ListConsumersResponseB\xad\x01\n" +
+	"\x10com.informerd.v1B\x12IntrospectionProtoP\x01Z4informerd.dev/informerd/gen/informerd/v1;informerdv1\xa2\x02\x03IXX\xaa\x02\fInformerd.V1\xca\x02\fInformerd\\V1\xe2\x02\x18Informerd\\V1\\GPBMetadata\xea\x02\rInformerd::V1b\x06proto3"
 
 var (
 	file_informerd_v1_introspection_proto_rawDescOnce sync.Once

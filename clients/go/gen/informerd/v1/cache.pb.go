@@ -1421,9 +1421,9 @@ const file_informerd_v1_cache_proto_rawDesc = "" +
 	"\fCacheService\x12L\n" +
 	"\tGetObject\x12\x1e.informerd.v1.GetObjectRequest\x1a\x1f.informerd.v1.GetObjectResponse\x12T\n" +
 	"\vListObjects\x12 .informerd.v1.ListObjectsRequest\x1a!.informerd.v1.ListObjectsResponse0\x01\x12W\n" +
-	"\fWatchObjects\x12!.informerd.v1.WatchObjectsRequest\x1a\".informerd.v1.WatchObjectsResponse0\x01B\x96\x01\n" +
+	"\fWatchObjects\x12!.informerd.v1.WatchObjectsRequest\x1a\".informerd.v1.WatchObjectsResponse0\x01B\xa5\x01\n" +
 	"\x10com.informerd.v1B\n" +
-	"CacheProtoP\x01Z%stranger/gen/informerd/v1;informerdv1\xa2\x02\x03IXX\xaa\x02\fInformerd.V1\xca\x02\fInformerd\\V1\xe2\x02\x18Informerd\\V1\\GPBMetadata\xea\x02\rInformerd::V1b\x06proto3"
+	"CacheProtoP\x01Z4informerd.dev/informerd/gen/informerd/v1;informerdv1\xa2\x02\x03IXX\xaa\x02\fInformerd.V1\xca\x02\fInformerd\\V1\xe2\x02\x18Informerd\\V1\\GPBMetadata\xea\x02\rInformerd::V1b\x06proto3"
 
 var (
 	file_informerd_v1_cache_proto_rawDescOnce sync.Once

@@ -1,0 +1,199 @@
+package informerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"time"
+
+	pb "informerd.dev/informerd/gen/informerd/v1"
+)
+
+const (
+	// defaultBookmarks is informerd's own interval, where the request does not set one.
+	defaultBookmarks = 10 * time.Second
+	// healthy: a stream that still delivers after this long was worth opening; the next failure is a first one.
+	healthy = 10 * time.Second
+	// closing is how long to wait for the status after the last message.
+	closing = 5 * time.Second
+)
+
+// message is what a stream brings, objects or verdicts: events, a mark, or both.
+type message[T any] struct {
+	events []Event[T]
+	mark   *mark
+}
+
+type mark struct {
+	kind            pb.MarkType
+	token           []byte
+	freshness       *pb.Freshness
+	covers          []string
+	reason, message string
+	retryAfter      time.Duration
+}
+
+// opener begins a call from a token on; what it returns receives the call's messages.
+type opener[T any] func(ctx context.Context, token []byte) (receive func() (message[T], error), err error)
+
+// watcher makes one lasting stream out of calls that may be cut.
+//
+// Events outside of a reset are told once the mark comes that they count with, which follows directly behind them:
+// after a cut an object that was created and deleted meanwhile is never spoken of again, so what came after the last
+// token must not have been told. It runs in the consumer's own goroutine: nothing is received that was not asked for.
+type watcher[T any] struct {
+	open opener[T]
+	// patience is how long to wait for a message.
+	patience time.Duration
+	token    []byte
+	retries  retries
+	// resets that have begun and not ended, by what they cover.
+	resets    [][]string
+	unsettled []Event[T]
+	yield     func(Event[T], error) bool
+}
+
+// errStopped: the consumer wants no more.
+var errStopped = errors.New("stopped")
+
+// watch gives events until the consumer stops, ctx ends or a call fails for good; the last two are its last item.
+func watch[T any](ctx context.Context, token []byte, bookmarks time.Duration, open opener[T]) iter.Seq2[Event[T], error] {
+	if bookmarks <= 0 {
+		bookmarks = defaultBookmarks
+	}
+	return func(yield func(Event[T], error) bool) {
+		w := watcher[T]{open: open, patience: 3 * bookmarks, token: token, yield: yield}
+		for {
+			err := w.once(ctx)
+			w.resets, w.unsettled = nil, nil
+			switch {
+			case err == errStopped:
+				return
+			case ctx.Err() != nil:
+				yield(Event[T]{}, context.Cause(ctx))
+				return
+			case IsPermanent(err):
+				yield(Event[T]{}, err)
+				return
+			}
+			delay := w.retries.next(RetryDelay(err))
+			if !yield(Event[T]{Type: Reconnecting, Err: err, Delay: delay}, nil) {
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(delay):
+			}
+		}
+	}
+}
+
+// once serves one call to its end, which is always an error.
+func (w *watcher[T]) once(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// Runs only while something is waited for: a consumer that takes its time is not a server that is silent.
+	silent := time.AfterFunc(w.patience, func() { cancel(fmt.Errorf("%w for %v", ErrSilent, w.patience)) })
+	defer silent.Stop()
+	why := func(err error) error {
+		if cause := context.Cause(ctx); cause != nil && errors.Is(cause, ErrSilent) {
+			return cause
+		}
+		return err
+	}
+
+	receive, err := w.open(ctx, w.token)
+	if err != nil {
+		return why(err)
+	}
+	opened := time.Now()
+	var ended *EndedError
+	for {
+		message, err := receive()
+		silent.Stop()
+		switch {
+		case ended != nil && (err == nil || !IsPermanent(err)):
+			if ended.RetryAfter == 0 {
+				ended.RetryAfter = RetryDelay(err)
+			}
+			return ended
+		case err == io.EOF:
+			return fmt.Errorf("%w: the watch was closed without a word", ErrIncomplete)
+		case err != nil:
+			return why(err)
+		}
+		if time.Since(opened) >= healthy {
+			w.retries.reset()
+		}
+		patience := w.patience
+		if ended, err = w.take(message); err != nil {
+			return err
+		}
+		if ended != nil {
+			patience = closing
+		}
+		silent.Reset(patience)
+	}
+}
+
+// take tells what a message says. An EndedError comes back with the mark that ends the stream.
+func (w *watcher[T]) take(message message[T]) (*EndedError, error) {
+	for _, event := range message.events {
+		if event.Type == 0 {
+			return nil, fmt.Errorf("%w: an event without a type", ErrContract)
+		}
+		if len(w.resets) == 0 {
+			w.unsettled = append(w.unsettled, event)
+		} else if !w.yield(event, nil) {
+			return nil, errStopped
+		}
+	}
+	mark := message.mark
+	if mark == nil {
+		return nil, nil
+	}
+	told := Event[T]{
+		Type:      Marked,
+		Mark:      mark.kind,
+		Freshness: mark.freshness,
+		Covers:    mark.covers,
+		Reason:    mark.reason,
+		Message:   mark.message,
+	}
+	at := slices.IndexFunc(w.resets, func(open []string) bool { return slices.Equal(open, mark.covers) })
+	switch mark.kind {
+	case pb.MarkType_MARK_TYPE_RESET:
+		told.Type = ResetBegin
+		w.unsettled = nil
+		if at < 0 {
+			w.resets = append(w.resets, mark.covers)
+		}
+	case pb.MarkType_MARK_TYPE_RESET_END:
+		told.Type = ResetEnd
+		if at < 0 {
+			return nil, fmt.Errorf("%w: RESET_END without a RESET", ErrContract)
+		}
+		w.resets = slices.Delete(w.resets, at, at+1)
+	}
+	// Within a reset the old token stays valid, and only that.
+	if len(mark.token) > 0 && len(w.resets) == 0 {
+		w.token, told.Token = mark.token, mark.token
+		settled := w.unsettled
+		w.unsettled = nil
+		for _, event := range settled {
+			if !w.yield(event, nil) {
+				return nil, errStopped
+			}
+		}
+	}
+	if !w.yield(told, nil) {
+		return nil, errStopped
+	}
+	if mark.kind == pb.MarkType_MARK_TYPE_END {
+		return &EndedError{Reason: mark.reason, Message: mark.message, RetryAfter: mark.retryAfter}, nil
+	}
+	return nil, nil
+}
