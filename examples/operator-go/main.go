@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"informerd.dev/informerd"
@@ -47,6 +48,7 @@ func run(address, mode string, interval time.Duration) error {
 	mgr, err := ctrl.NewManager(config, manager.Options{
 		// A verdict reserves nothing: only one may act on it.
 		LeaderElection: true, LeaderElectionID: "operator.example.org", LeaderElectionNamespace: "default",
+		Metrics: server.Options{BindAddress: "0"},
 	})
 	if err != nil {
 		return err

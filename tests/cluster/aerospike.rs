@@ -126,6 +126,8 @@ pub struct Stage {
     /// Whether pods have the operator's readiness gate.
     gates: bool,
     set_uid: String,
+    /// Of the template that pods are created from.
+    revision: String,
     served: Vec<Served>,
     /// Whoever writes pods, one at a time.
     writing: Arc<tokio::sync::Mutex<()>>,
@@ -180,6 +182,7 @@ impl Stage {
             size,
             gates: operator == Operator::Acko,
             set_uid: String::new(),
+            revision: "first".into(),
             served: Vec::new(),
             writing: Arc::default(),
             kubelet: None,
@@ -289,10 +292,12 @@ impl Stage {
         let gates = self
             .gates
             .then(|| json!([{"conditionType": "acko.io/aerospike-ready"}]));
+        let mut labels = self.operator.labels("cache");
+        labels["controller-revision-hash"] = self.revision.as_str().into();
         let pod = json!({
             "metadata": {
                 "name": Self::pod_name(node),
-                "labels": self.operator.labels("cache"),
+                "labels": labels,
                 "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "cache",
                     "uid": self.set_uid, "controller": true}],
             },
@@ -318,8 +323,27 @@ impl Stage {
         let _turn = self.writing.lock().await;
         let at_once = DeleteParams::default().grace_period(0);
         self.pods().delete(&Self::pod_name(node), &at_once).await?;
+        self.recreate(node).await
+    }
+
+    /// Creates a pod anew that somebody has deleted, as the StatefulSet's controller does. Returns its uid.
+    pub async fn recreate(&self, node: usize) -> Result<String, Error> {
         self.model.replace(node);
         self.create_pod(node).await
+    }
+
+    /// Gives the StatefulSet another template, as far as its status shows that.
+    pub async fn roll_out(&mut self, revision: &str) -> Result<(), Error> {
+        let sets: Api<StatefulSet> = Api::namespaced(self.client.clone(), &self.namespace);
+        let generation = sets.get("cache").await?.metadata.generation;
+        let status = json!({"status": {
+            "replicas": self.size, "observedGeneration": generation, "updateRevision": revision,
+        }});
+        let patch = Patch::Merge(status);
+        sets.patch_status("cache", &PatchParams::default(), &patch)
+            .await?;
+        self.revision = revision.to_owned();
+        Ok(())
     }
 
     /// The kubelet: writes of each pod what the model has of its node, whenever that changes.

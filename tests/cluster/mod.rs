@@ -45,7 +45,7 @@ mod proxy;
 mod venv;
 
 pub use audit::{AuditLog, AuditedRequest};
-pub use binaries::{go_client, go_watcher, grpcurl, has_go, has_go_for, kstatus};
+pub use binaries::{go_client, go_example, go_watcher, grpcurl, has_go, has_go_for, kstatus};
 pub use control_plane::{
     Cluster, Credential, Extent, NODES, TEST_USER_AGENT, USERS, client, token,
 };

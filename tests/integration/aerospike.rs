@@ -1,7 +1,10 @@
 //! Database clusters of both operators on a real API server, with nodes on loopback: judged by informerd as its users
 //! run it.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    process::Command,
+    time::{Duration, SystemTime},
+};
 
 use futures::StreamExt;
 use informerd::{
@@ -12,12 +15,13 @@ use informerd::{
         WaitReadinessRequest, WaitReadinessResponse, WaitTarget,
     },
 };
+use kube::ResourceExt;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     cluster::{
-        self, Cluster, Credential, Daemon, Proxy,
+        self, Cluster, Credential, Daemon, Process, Proxy, Scratch,
         aerospike::{Operator, Stage, quick},
     },
     support::{connect, eventually, within},
@@ -438,4 +442,58 @@ async fn while_the_watch_is_cut_verdicts_are_unknown_or_kept_true_by_polls_and_b
         lists("informerd-both") <= stopped + 1,
         "nobody polls any more"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_example_operator_restarts_a_cluster_by_verdicts_and_takes_no_wrong_step() {
+    if !cluster::has_go() {
+        return;
+    }
+    let Some((cluster, mut stage, daemon, client)) = start(Operator::Acko, "moved", 4).await else {
+        return;
+    };
+    let own = target("asc", "moved", "cache");
+    until_safe(&client, &own).await;
+    stage.roll_out("second").await.expect("a new template");
+    let mut command = Command::new(cluster::go_example().await.expect("it builds"));
+    command
+        .args(["--mode", "watch-and-poll", "--informerd"])
+        .arg(daemon.server().to_string())
+        .arg("--kubeconfig")
+        .arg(cluster.kubeconfig());
+    let scratch = Scratch::new("example").unwrap();
+    let log = scratch.path().join("operator.log");
+    let _operator = Process::start("operator", &command, &log).expect("it starts");
+
+    let pods = stage.pods();
+    let mut restarted = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while restarted.len() < 4 {
+        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        assert!(Instant::now() < deadline, "{restarted:?}: {}", said());
+        for node in 0..4 {
+            if pods
+                .get_opt(&Stage::pod_name(node))
+                .await
+                .unwrap()
+                .is_some()
+            {
+                continue;
+            }
+            // What the pod ran is still there in the model, until it is replaced.
+            assert!(stage.is_safe(), "a wrong step: {node} after {restarted:?}");
+            stage.recreate(node).await.expect("the pod is replaced");
+            restarted.push(node);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(restarted, [0, 1, 2, 3], "each once, in order");
+    until_safe(&client, &own).await;
+    let listed = pods.list(&Default::default()).await.unwrap();
+    let revisions = listed
+        .iter()
+        .map(|pod| &pod.labels()["controller-revision-hash"]);
+    assert!(revisions.into_iter().all(|revision| revision == "second"));
+    let audit = cluster.audit_log().expect("it is our own cluster");
+    assert_eq!(audit.lists("operator/", "pods"), 0, "informerd was asked");
 }
