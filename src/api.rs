@@ -15,6 +15,7 @@ use tonic::transport::{Server, server::TcpConnectInfo};
 
 use crate::{
     cache::{Catalog, Limits},
+    proof::Prover,
     readiness::Board,
     shutdown::{Shutdown, Stage},
 };
@@ -58,6 +59,7 @@ struct Inner {
     catalog: Catalog,
     board: Board,
     live: Option<Arc<dyn readiness::Live>>,
+    prover: Option<Arc<Prover>>,
     settings: Settings,
     consumers: Arc<Consumers>,
     projections: Arc<encode::Projections>,
@@ -95,14 +97,15 @@ impl Api {
     pub fn new(catalog: Catalog, settings: Settings, shutdown: Shutdown) -> Self {
         let none: [&str; 0] = [];
         let board = Board::new(none, Limits::default());
-        Self::with_board(catalog, board, None, settings, shutdown)
+        Self::with_board(catalog, board, None, None, settings, shutdown)
     }
 
-    /// The same with verdicts. `live` asks the API server itself.
+    /// The same with verdicts. `live` and `prover` ask the API server itself.
     pub fn with_board(
         catalog: Catalog,
         board: Board,
         live: Option<Arc<dyn readiness::Live>>,
+        prover: Option<Arc<Prover>>,
         settings: Settings,
         shutdown: Shutdown,
     ) -> Self {
@@ -110,6 +113,7 @@ impl Api {
             catalog,
             board,
             live,
+            prover,
             settings,
             consumers: Arc::default(),
             projections: Arc::default(),

@@ -16,8 +16,9 @@ use crate::{
     discovery::{self, Registry, RegistrySettings},
     feed,
     heartbeat::Heartbeats,
+    kubeapi,
     object::{Object, prune::PruneError},
-    readiness,
+    proof, readiness,
     shutdown::{Shutdown, Stage},
     source::{self, Source, SourceSettings},
     telemetry::{self, TelemetryError},
@@ -25,6 +26,7 @@ use crate::{
 };
 
 mod control;
+mod facade;
 mod live;
 
 use live::LiveReads;
@@ -110,6 +112,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
     let signals = shutdown.on_signals(config.shutdown_grace)?;
     let grpc = listen(config.listen, "gRPC", "listen").await?;
     let admin = listen(config.admin, "metrics and health", "admin").await?;
+    let kube = facade::listen(&config).await?;
     let settings = UpstreamSettings::from(&config.upstream);
     let (upstream, reloader) = Upstream::connect(args.kube.into(), settings).await?;
     info!(version = env!("CARGO_PKG_VERSION"), grpc = %config.listen, admin = %config.admin, "informerd starts");
@@ -149,10 +152,12 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
         bookmark_interval: config.bookmark_interval,
     };
     let live: Arc<dyn api::readiness::Live> = Arc::new(LiveReads::new(upstream.clone()));
+    let prover = facade::prover(&config, &upstream);
     let api = Api::with_board(
         catalog.clone(),
         board,
         Some(live),
+        Some(prover.clone()),
         settings,
         shutdown.clone(),
     );
@@ -162,6 +167,17 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
     );
     daemon.run("consumers", async move {
         consumers.watch_over(|| beat.beat()).await
+    });
+    let kube = kube.map(|listener| {
+        let parts = facade::Parts {
+            config: &config,
+            catalog: &catalog,
+            registry: &registry,
+            upstream: &upstream,
+            prover,
+            consumers: api.consumers().clone(),
+        };
+        tokio::spawn(parts.serve(listener, shutdown.clone()))
     });
     let admin_port = Admin {
         metrics,
@@ -174,7 +190,10 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
     let grpc = tokio::spawn(api.serve(grpc, health));
     let signals = tokio::spawn(signals);
     let checked = check_kinds(config, registry);
-    let outcome = daemon.supervise(grpc, checked).await;
+    let mut outcome = daemon.supervise(grpc, checked).await;
+    if let Some(kube) = kube {
+        outcome = outcome.and(facade::drained(kube, &shutdown).await);
+    }
     shutdown.cut();
     // Both end with the shutdown; a panic in them has been logged.
     let _ = tokio::join!(admin_port, signals);
@@ -192,6 +211,8 @@ fn describe_metrics() {
     controller::aerospike::describe_metrics();
     readiness::describe_metrics();
     api::describe_metrics();
+    kubeapi::describe_metrics();
+    proof::describe_metrics();
 }
 
 async fn listen(

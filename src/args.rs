@@ -46,6 +46,9 @@ pub struct ServeArgs {
     /// Address of the port for metrics and health [default: 127.0.0.1:7480]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub admin: Option<String>,
+    /// Address of the port that speaks Kubernetes's read protocol, for kubectl and client libraries [default: off]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub kube_listen: Option<String>,
     /// Log as text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,

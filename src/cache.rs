@@ -19,6 +19,7 @@ pub mod cursor;
 pub mod fold;
 pub mod journal;
 pub mod kind;
+mod past;
 pub mod shard;
 #[cfg(test)]
 mod simulation;

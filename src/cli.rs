@@ -13,11 +13,11 @@ use jiff::Timestamp;
 
 use crate::client::{self, Client};
 
-mod columns;
 pub mod consumers;
 pub mod get;
 mod judged;
 pub mod kinds;
+pub mod kubeconfig;
 mod note;
 mod print;
 pub mod ready;
@@ -47,6 +47,8 @@ pub enum Command {
     Kinds(kinds::Args),
     /// Print who reads from informerd
     Consumers(consumers::Args),
+    /// Print a kubeconfig for informerd's Kubernetes port, for kubectl and client libraries
+    Kubeconfig(kubeconfig::Args),
 }
 
 /// Where informerd is.
@@ -144,6 +146,7 @@ pub async fn run(command: Command, out: &mut Output<'_>) -> Result<(), Error> {
         Command::Watch(args) => watch::run(args, out).await,
         Command::Kinds(args) => kinds::run(args, out).await,
         Command::Consumers(args) => consumers::run(args, out).await,
+        Command::Kubeconfig(args) => kubeconfig::run(args, out).await,
         Command::Ready(args) => ready::run(args, out).await,
         Command::Wait(args) => wait::run(args, out).await,
     };

@@ -20,6 +20,7 @@ use crate::{
 
 mod aerospike;
 mod checks;
+mod facade;
 mod kind;
 mod problem;
 mod read;
@@ -28,6 +29,7 @@ mod yaml;
 
 pub use aerospike::{AerospikeConfig, AerospikeLogin, AerospikeTls, Patience, ProbeMode};
 pub use checks::{KindIdentity, Reads};
+pub use facade::FacadeConfig;
 pub use problem::{ConfigError, Place, Problem};
 
 /// The whole configuration, checked as far as that goes without the API server; for the rest see
@@ -38,6 +40,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Of the port for metrics and health.
     pub admin: SocketAddr,
+    /// Of the port that speaks Kubernetes's protocol, if there is one; a loopback address.
+    pub kube_listen: Option<SocketAddr>,
+    /// How that port answers.
+    pub facade: FacadeConfig,
     /// The connection to the API server.
     pub upstream: UpstreamConfig,
     /// How often an idle stream gets a new token.
@@ -367,7 +373,11 @@ fn read_file(file: &FilePath) -> Result<(Arc<str>, String), ConfigError> {
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "listen {}, admin {}", self.listen, self.admin)?;
+        write!(f, "listen {}, admin {}", self.listen, self.admin)?;
+        if let Some(kube) = self.kube_listen {
+            write!(f, ", kubeListen {kube}")?;
+        }
+        writeln!(f)?;
         let names: Vec<&str> = self
             .controllers
             .iter()

@@ -6,7 +6,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::object::names;
+use crate::{columns::PrinterColumn, object::names};
 
 mod catalog;
 #[cfg(test)]
@@ -58,8 +58,19 @@ pub struct ResolvedKind {
     pub namespaced: bool,
     /// `get`, `list`, `watch`, ...
     pub verbs: Vec<String>,
-    /// The paths in the CRD's `selectableFields`, as written there (`.spec.color`).
+    /// Groups of kinds that it is in: `all`.
+    pub categories: Vec<String>,
+    /// What its CRD says of it; nothing for kinds that the API server brings, and where CRDs may not be read.
+    pub crd: Option<CrdVersion>,
+}
+
+/// What a CRD says of one of its versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CrdVersion {
+    /// The paths in `selectableFields`, as written there (`.spec.color`).
     pub selectable: Vec<String>,
+    /// `additionalPrinterColumns`.
+    pub columns: Vec<PrinterColumn>,
 }
 
 impl ResolvedKind {
@@ -150,7 +161,8 @@ mod tests {
             short_names: Vec::new(),
             namespaced: true,
             verbs: ["get", "list", "watch"].map(str::to_owned).to_vec(),
-            selectable: Vec::new(),
+            categories: Vec::new(),
+            crd: None,
         }
     }
 

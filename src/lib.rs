@@ -12,10 +12,10 @@
 //!      v
 //!  cache       the shard's one Writer publishes an immutable State a batch: objects, change index, journal
 //!      | readers load a State and walk it; every consumer is a Cursor
-//!      |---------------------------|
-//!      v                           v
-//!  feed: kube's shared store    api: CacheService, ReadinessService, IntrospectionService
-//!      v                           ^
+//!      |---------------------------|---------------------------------------|
+//!      v                           v                                       v
+//!  feed: kube's shared store    api: CacheService, ReadinessService,    kubeapi: Kubernetes's own read
+//!      v                           ^ IntrospectionService               protocol; the facade over the cache
 //!  controller: node, service, workload (kube Controllers; what to do is decided by pure functions),
 //!      |       aerospike (the same, and asks database nodes how they are: aerospike)
 //!      v                           |
@@ -24,20 +24,26 @@
 //!
 //! Data goes one way; there are no loops. `app` wires it all and nothing else does. Beside the way stand:
 //! `config` and `args` (what to watch), `upstream` (the connection to the API server), `discovery` (which kinds
-//! it serves), `aerospike` (the info protocol: asks database nodes, and judges what they say), `admin` (metrics and health), `client` and `cli` (the other end of the wire), `telemetry`,
+//! it serves), `proof` (asks it whether what is cached is current), `columns` (what tables show of a kind), `aerospike`
+//! (the info protocol: asks database nodes, and judges what they say), `admin` (metrics and health), `client` and `cli`
+//! (the other end of the wire), `telemetry`,
 //! `heartbeat`, `shutdown`.
 //!
 //! # Who may know whom
 //!
 //! `object` <- `cache` <- `source`, `feed`, `readiness`, `api`, `admin`; `feed`, `readiness` <- `controller`;
-//! `aerospike` <- `controller`; `readiness` <- `api`. Only `source`, `discovery`, `upstream` and where it polls
-//! `controller::aerospike` talk to the API server. Only `api`, `client` and `admin` (for health) know gRPC; `cache` knows
+//! `aerospike` <- `controller`; `readiness` <- `api`; `cache` <- `kubeapi` <- `facade`, and `proof` <- `api`, `facade`.
+//! Only `source`, `discovery`, `proof`, `upstream`, where it polls `controller::aerospike`, and the facade where it
+//! passes a caller's request through, talk to the API server. Only `api`, `client` and `admin` (for health) know gRPC; `cache` knows
 //! neither. Only `app` sees all. `tests/architecture.rs` holds this.
 //!
 //! # Invariants
 //!
 //! - Invariant: at most one upstream watch per kind and shard, whatever the number of consumers and controllers
-//!   (`tests/integration`, by the API server's own audit log).
+//!   (`tests/integration`, by the API server's own audit log); beside it only the seconds of a proof that a reader
+//!   asked for, of which there is one at a time and a rate that is limited (`proof::tests`).
+//! - Invariant: the facade is never silently staler than the API server would be: what is not proven, or not all
+//!   there, is refused or says so (`facade::tests`, `tests/integration/kubeapi_table.rs`).
 //! - Invariant: state and journal agree. Replaying the journal from any retained point gives the state
 //!   (`cache::simulation`); a running digest checks the state itself once a minute, and a metric counts mismatches.
 //! - Invariant: no consumer, in the process or outside, can delay another one or the upstream. Consumers pull; a
@@ -70,13 +76,17 @@ pub mod args;
 pub mod cache;
 pub mod cli;
 pub mod client;
+pub mod columns;
 pub mod config;
 pub mod controller;
 pub mod digest;
 pub mod discovery;
+pub mod facade;
 pub mod feed;
 pub mod heartbeat;
+pub mod kubeapi;
 pub mod object;
+pub mod proof;
 pub mod proto;
 pub mod readiness;
 pub mod shutdown;

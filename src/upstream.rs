@@ -55,6 +55,8 @@ pub struct Clients {
     pub watch: Client,
     /// For everything else: read timeout, no retries.
     pub api: Client,
+    /// For those who bring credentials of their own: it has none, no retries, no read timeout.
+    pub caller: Client,
     /// Counts the rebuilds, from 0.
     pub generation: u64,
     /// Of all that the credentials were made from; the same number means the same credentials.
@@ -144,11 +146,13 @@ impl Upstream {
         Ok((upstream.clone(), Reloader::new(upstream, source, held)))
     }
 
-    /// An API server behind clients that somebody else made, for tests above all. They are never rebuilt.
+    /// An API server behind clients that somebody else made, for tests above all. They are never rebuilt, and
+    /// callers' own requests go by `api`.
     pub fn fixed(watch: Client, api: Client, settings: UpstreamSettings) -> Self {
         Self::with_clients(
             Clients {
                 watch,
+                caller: api.clone(),
                 api,
                 generation: 0,
                 fingerprint: 0,
@@ -211,6 +215,18 @@ impl Upstream {
         let (parts, body) = self.send(verb, request).await?.into_parts();
         let body = read_body(body, limit, self.shared.settings.list_timeout).await?;
         Ok((parts, body))
+    }
+
+    /// Sends a request with the credentials that are in its headers and none of ours, and returns the response,
+    /// whatever its status, as soon as its headers are here.
+    pub async fn as_caller(
+        &self,
+        request: Request<Vec<u8>>,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let client = self.current();
+        let patience = self.shared.settings.list_timeout;
+        let answer = timeout(patience, client.caller.send(request.map(Body::from))).await;
+        Ok(answer.map_err(|_| UpstreamError::HeaderTimeout(patience))??)
     }
 
     async fn send_timed(

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     cache::{Cursor, Position, Shard, Step, Use},
     object::Object,
+    proof::ProofError,
     proto,
 };
 
@@ -143,14 +144,37 @@ async fn query(
     Ok((Query::new(kind, &identity, scope, view, fields)?, used))
 }
 
-fn refuse_consistent(consistent: bool) -> Result<(), Error> {
+/// Returns once what is here has all that was written before the call; at once where that was not asked for.
+async fn prove(
+    api: &Api,
+    query: &Query,
+    consistent: bool,
+    deadline: Option<std::time::Duration>,
+) -> Result<(), Error> {
     if !consistent {
         return Ok(());
     }
-    Err(Error::NotBuilt {
-        field: "consistent",
-        value: "true".to_owned(),
-    })
+    let Some(prover) = &api.0.prover else {
+        return Err(Error::NotBuilt {
+            field: "consistent",
+            value: "true, where the API server cannot be asked,".to_owned(),
+        });
+    };
+    let not_proven = |why| Error::NotProven {
+        resource: query.resource.clone(),
+        why,
+    };
+    let until = wait::capped(wait::SYNC, deadline);
+    let identity = wait::identity(&query.kind, until).await?;
+    let shards = query.shards();
+    let proofs = shards
+        .iter()
+        .map(|shard| prover.most_recent(&query.kind, &identity, shard, query.selection.one()));
+    let proven = tokio::time::timeout_at(until, futures::future::try_join_all(proofs)).await;
+    proven
+        .unwrap_or(Err(ProofError::Late))
+        .map(drop)
+        .map_err(not_proven)
 }
 
 async fn get_object(
@@ -159,7 +183,6 @@ async fn get_object(
 ) -> Result<Response<proto::GetObjectResponse>, Status> {
     let deadline = wait::deadline(request.metadata().as_ref());
     let request = request.into_inner();
-    refuse_consistent(request.consistent)?;
     let until = wait::capped(wait::SYNC, deadline);
     let (query, _used) = query(
         &api,
@@ -174,6 +197,7 @@ async fn get_object(
     };
     let states = wait::states(&query, until).await?;
     wait::version(&query, &request.min_resource_version, deadline).await?;
+    prove(&api, &query, request.consistent, deadline).await?;
     let shard = states.into_iter().next().map(|(shard, _)| shard);
     let found = shard.and_then(|shard| Some((shard.clone(), shard.state()?)));
     let Some((shard, state)) = found else {
@@ -212,7 +236,6 @@ async fn list_objects(
     let deadline = wait::deadline(request.metadata().as_ref());
     let caller = caller(request.extensions(), user_agent(&request));
     let request = request.into_inner();
-    refuse_consistent(request.consistent)?;
     let until = wait::capped(wait::SYNC, deadline);
     let (query, used) = query(
         &api,
@@ -224,6 +247,7 @@ async fn list_objects(
     .await?;
     wait::states(&query, until).await?;
     wait::version(&query, &request.min_resource_version, deadline).await?;
+    prove(&api, &query, request.consistent, deadline).await?;
     let states = wait::states(&query, until).await?;
     let asked = Asked {
         scope: request.scope.unwrap_or_default(),

@@ -8,7 +8,7 @@ use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::cache::Phase;
+use crate::{cache::Phase, proof::ProofError};
 
 /// Domain of every ErrorInfo.
 pub const DOMAIN: &str = "informerd";
@@ -100,6 +100,16 @@ pub enum Error {
         /// What there is.
         reached: u64,
     },
+    /// What is here could not be proven to be the most recent.
+    #[error(
+        "consistent: {resource} is not proven to be the most recent: {why}; leave it unset for what is at hand"
+    )]
+    NotProven {
+        /// As asked for.
+        resource: String,
+        /// Why.
+        why: ProofError,
+    },
     /// The token is ahead of this replica.
     #[error("token: it is ahead of this replica, which is at {reached}; try again soon")]
     TokenAhead {
@@ -174,7 +184,12 @@ impl Error {
             | Self::NotFound { .. }
             | Self::KindRemoved { .. } => Code::NotFound,
             Self::MetadataOnly { .. } => Code::FailedPrecondition,
+            Self::NotProven {
+                why: ProofError::TooMany,
+                ..
+            } => Code::ResourceExhausted,
             Self::NotSynced { .. }
+            | Self::NotProven { .. }
             | Self::VersionNotReached { .. }
             | Self::TokenAhead { .. }
             | Self::Draining => Code::Unavailable,
@@ -195,6 +210,7 @@ impl Error {
             Self::MetadataOnly { .. } => "METADATA_ONLY",
             Self::NotSynced { .. } => "KIND_NOT_SYNCED",
             Self::VersionNotReached { .. } => "VERSION_NOT_REACHED",
+            Self::NotProven { .. } => "NOT_PROVEN",
             Self::TokenAhead { .. } => "TOKEN_AHEAD",
             Self::Gap { reason } => reason,
             Self::Stalled(_) => "SNAPSHOT_EXPIRED",
@@ -218,7 +234,7 @@ impl Error {
             Self::VersionNotReached { .. } | Self::TokenAhead { .. } => {
                 Some(Duration::from_millis(500))
             }
-            Self::Draining => Some(Duration::from_secs(1)),
+            Self::Draining | Self::NotProven { .. } => Some(Duration::from_secs(1)),
             Self::Stalled(_) => Some(Duration::ZERO),
             _ => None,
         }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::time;
 use crate::proto::{Freshness, KindState, KindStatus};
 
@@ -38,7 +36,7 @@ pub(super) fn warning(
             .is_some_and(|it| it.state() == state)
     });
     if let Some(since) = same.and_then(|kind| time::timestamp(&kind.since)) {
-        text += &format!(" since {}", seconds(since));
+        text += &format!(" since {}", time::seconds(since));
     }
     for part in [&freshness.reason, &freshness.message] {
         if !part.is_empty() {
@@ -57,11 +55,6 @@ pub(super) fn warning(
 pub(super) fn state_name(state: KindState) -> &'static str {
     let name = state.as_str_name();
     name.strip_prefix("KIND_STATE_").unwrap_or(name)
-}
-
-/// `2026-01-31T10:00:00Z`
-pub(super) fn seconds(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]

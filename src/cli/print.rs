@@ -5,13 +5,11 @@ use std::io::{self, Write};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, value::RawValue};
 
-use super::{
-    Error, Output,
+use super::{Error, Output, table::Table, target::Target};
+use crate::{
     columns::{Columns, Row},
-    table::Table,
-    target::Target,
+    proto::{Object, View},
 };
-use crate::proto::{Object, View};
 
 /// How objects are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -60,7 +58,7 @@ impl Rows {
         let before = [(with_event, "EVENT"), (with_namespace, "NAMESPACE")];
         let before = before
             .into_iter()
-            .filter_map(|(with, name)| with.then_some(name));
+            .filter_map(|(with, name)| with.then(|| name.to_owned()));
         let table = Table::new(before.chain(columns.headers(wide)));
         Self {
             columns,
@@ -82,7 +80,7 @@ impl Rows {
         for (event, object) in objects {
             let json = parse(object)?;
             let row = Row {
-                object,
+                name: &object.name,
                 json: &json,
                 now,
             };

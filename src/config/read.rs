@@ -11,8 +11,8 @@ use http::HeaderValue;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    AerospikeConfig, Config, ConfigError, JournalConfig, LogConfig, LogFormat, Named, Patience,
-    Place, TombstoneConfig, UpstreamConfig, aerospike,
+    AerospikeConfig, Config, ConfigError, FacadeConfig, JournalConfig, LogConfig, LogFormat, Named,
+    Patience, Place, TombstoneConfig, UpstreamConfig, aerospike, facade,
     kind::{self, KindDefaults},
     problem::refuse_if_any,
     yaml::{self, Field, Map, Reader},
@@ -25,6 +25,8 @@ const DEFAULT_ADMIN_PORT: u16 = 7480;
 pub(super) const TOP: [&str; 12] = [
     "listen",
     "admin",
+    "kubeListen",
+    "facade",
     "upstream",
     "journal",
     "tombstones",
@@ -64,6 +66,8 @@ pub(super) fn config(
     let mut config = Config {
         listen: (Ipv4Addr::LOCALHOST, DEFAULT_GRPC_PORT).into(),
         admin: (Ipv4Addr::LOCALHOST, DEFAULT_ADMIN_PORT).into(),
+        kube_listen: None,
+        facade: FacadeConfig::default(),
         upstream: UpstreamConfig::default(),
         bookmark_interval: Duration::from_secs(10),
         shutdown_grace: Duration::from_secs(25),
@@ -98,15 +102,21 @@ pub(super) fn config(
         );
     }
     kind::refuse_twice(&mut reader, &config.kinds);
-    if config.listen == config.admin && config.listen.port() != 0 {
-        let message = format!(
-            "both ports are {}: write another one for one of them",
-            config.listen
-        );
-        reader.refuse_at(Place::Default, "listen, admin", message);
-    }
+    refuse_shared_ports(&mut reader, &config);
     refuse_if_any(reader.problems)?;
     Ok(config)
+}
+
+fn refuse_shared_ports(reader: &mut Reader, config: &Config) {
+    let listen = ("listen", Some(config.listen));
+    let admin = ("admin", Some(config.admin));
+    let kube = ("kubeListen", config.kube_listen);
+    for ((first, one), (second, other)) in [(listen, admin), (listen, kube), (admin, kube)] {
+        if let Some(address) = one.filter(|one| Some(*one) == other && one.port() != 0) {
+            let message = format!("both ports are {address}: write another one for one of them");
+            reader.refuse_at(Place::Default, &format!("{first}, {second}"), message);
+        }
+    }
 }
 
 /// Returns the number of kinds that the file has, the refused ones too.
@@ -138,6 +148,20 @@ fn from_file(
                     .ok()
             }),
         );
+    }
+    if let Some(field) = top.get("kubeListen") {
+        let text = reader.text(&field);
+        set(
+            &mut config.kube_listen,
+            text.and_then(|text| {
+                facade::address(text)
+                    .map_err(|error| reader.refuse(&field, error))
+                    .ok()
+            }),
+        );
+    }
+    if let Some(field) = top.get("facade") {
+        facade::read(reader, &field, &mut config.facade);
     }
     if let Some(field) = top.get("upstream") {
         upstream(reader, &field, &mut config.upstream);
@@ -201,6 +225,15 @@ fn from_flags(reader: &mut Reader, args: &ServeArgs, config: &mut Config, defaul
         set(
             &mut config.admin,
             found.map_err(|error| refuse("--admin", text, error)).ok(),
+        );
+    }
+    if let Some(text) = &args.kube_listen {
+        let found = facade::address(text);
+        set(
+            &mut config.kube_listen,
+            found
+                .map_err(|error| refuse("--kube-listen", text, error))
+                .ok(),
         );
     }
     if let Some(text) = &args.log_format {
@@ -339,7 +372,11 @@ fn filter(text: &str) -> Result<String, String> {
 }
 
 fn grpc_address(text: &str) -> Result<SocketAddr, String> {
-    let address = address(text, DEFAULT_GRPC_PORT)?;
+    loopback(text, DEFAULT_GRPC_PORT)
+}
+
+pub(super) fn loopback(text: &str, port: u16) -> Result<SocketAddr, String> {
+    let address = address(text, port)?;
     if address.ip().is_loopback() {
         return Ok(address);
     }

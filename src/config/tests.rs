@@ -46,7 +46,7 @@ fn the_example_is_valid_and_shows_every_setting() {
     assert_eq!(
         said,
         "deploy/config.example.yaml: ok\n\
-         listen 127.0.0.1:7443, admin 127.0.0.1:7480\n\
+         listen 127.0.0.1:7443, admin 127.0.0.1:7480, kubeListen 127.0.0.1:7481\n\
          controllers node\n  \
          nodes\n  \
          pods; not in kube-system; labels app.kubernetes.io/part-of=shop,tier!=batch; fields spec.nodeName!=; \
@@ -171,6 +171,35 @@ fn wrong_flags_are_named() {
         "--kind no: `no` is configured at --kind no already: remove one of them"
     );
     assert_eq!(lines.len(), 6, "{error}");
+}
+
+#[test]
+fn the_facade_is_off_until_it_has_an_address_on_loopback() {
+    let config = valid("kinds: [pods]");
+    assert_eq!(config.kube_listen, None);
+    assert_eq!(config.facade, FacadeConfig::default());
+    let config = valid(
+        "kubeListen: 127.0.0.1:7481\nfacade: {passthrough: reads, unset: any}\nkinds: [pods]",
+    );
+    assert_eq!(config.kube_listen.unwrap().to_string(), "127.0.0.1:7481");
+    assert!(config.facade.passthrough && config.facade.unset_is_any);
+    let off = ServeArgs {
+        kube_listen: Some("off".to_owned()),
+        ..ServeArgs::default()
+    };
+    let config = parse("kubeListen: 127.0.0.1:7481\nkinds: [pods]", &off).unwrap();
+    assert_eq!(config.kube_listen, None);
+    assert_eq!(
+        errors("kubeListen: 10.0.0.1:7481\nkinds: [pods]"),
+        "c.yaml:1:13: kubeListen: 10.0.0.1:7481 can be reached from other machines, and informerd does not know yet \
+         who its consumers are: write 127.0.0.1:7481"
+    );
+    assert_eq!(
+        errors("listen: 127.0.0.1:1\nkubeListen: 127.0.0.1:1\nkinds: [pods]"),
+        "configuration: listen, kubeListen: both ports are 127.0.0.1:1: write another one for one of them"
+    );
+    let error = errors("facade: {passthrough: writes}\nkinds: [pods]");
+    assert!(error.contains("none") && error.contains("reads"), "{error}");
 }
 
 #[test]

@@ -99,7 +99,8 @@ impl Catalog {
                         short_names: resource.short_names,
                         namespaced: resource.scope.as_deref() == Some("Namespaced"),
                         verbs: resource.verbs,
-                        selectable: Vec::new(),
+                        categories: resource.categories,
+                        crd: None,
                     }))
                 });
                 let stale = version.freshness.as_deref() == Some("Stale");

@@ -13,10 +13,13 @@ use kube::core::discovery::v2::{ACCEPT_AGGREGATED_DISCOVERY_V2, APIGroupDiscover
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
-    Catalog, ResolvedKind,
+    Catalog, CrdVersion, ResolvedKind,
     catalog::{Group, Version},
 };
-use crate::upstream::{Upstream, UpstreamError, Verb};
+use crate::{
+    columns::PrinterColumn,
+    upstream::{Upstream, UpstreamError, Verb},
+};
 
 /// A cluster with a thousand CRDs needs about 2 MB.
 const DOCUMENT_BYTES: usize = 64 * 1024 * 1024;
@@ -98,15 +101,11 @@ impl Discovery {
         self.catalog.as_ref()
     }
 
-    /// The paths of a CRD's `selectableFields` for the version of `kind`. None for what is not a CRD, or where
-    /// CRDs may not be read.
-    pub async fn selectable_fields(
-        &self,
-        kind: &ResolvedKind,
-    ) -> Result<Vec<String>, UpstreamError> {
+    /// What a CRD says of the version of `kind`. Nothing for what is not a CRD, or where CRDs may not be read.
+    pub async fn crd(&self, kind: &ResolvedKind) -> Result<Option<CrdVersion>, UpstreamError> {
         // A CRD's group has a dot; `apps` and the like need not be asked for.
         if !kind.group.contains('.') {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let path = format!(
             "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{}.{}",
@@ -115,23 +114,25 @@ impl Discovery {
         let crd: Crd = match get(&self.upstream, &path, "application/json", None).await {
             Ok((_, _, body)) => parse(&body, "CustomResourceDefinition")?,
             Err(error) if error.status().is_some_and(|status| status.is_not_found()) => {
-                return Ok(Vec::new());
+                return Ok(None);
             }
             Err(error) if error.status().is_some_and(|status| status.is_forbidden()) => {
-                tracing::info!(kind = %kind, %error, "cannot read the CRD's selectable fields");
-                return Ok(Vec::new());
+                tracing::info!(kind = %kind, %error, "cannot read the CRD's selectable fields and columns");
+                return Ok(None);
             }
             Err(error) => return Err(error),
         };
-        let version = crd
-            .spec
-            .versions
-            .into_iter()
-            .find(|version| version.name == kind.version);
-        let fields = version
-            .map(|version| version.selectable_fields)
-            .unwrap_or_default();
-        Ok(fields.into_iter().map(|field| field.json_path).collect())
+        let mut versions = crd.spec.versions.into_iter();
+        let version = versions.find(|version| version.name == kind.version);
+        let version = version.map(|version| CrdVersion {
+            selectable: version
+                .selectable_fields
+                .into_iter()
+                .map(|field| field.json_path)
+                .collect(),
+            columns: version.additional_printer_columns,
+        });
+        Ok(version.or_else(|| Some(CrdVersion::default())))
     }
 }
 
@@ -143,15 +144,17 @@ struct Crd {
 #[derive(Deserialize)]
 struct CrdSpec {
     #[serde(default)]
-    versions: Vec<CrdVersion>,
+    versions: Vec<WrittenVersion>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct CrdVersion {
+struct WrittenVersion {
     name: String,
     #[serde(default)]
     selectable_fields: Vec<SelectableField>,
+    #[serde(default)]
+    additional_printer_columns: Vec<PrinterColumn>,
 }
 
 #[derive(Deserialize)]
@@ -278,7 +281,8 @@ async fn group_version(
                 short_names: resource.short_names.unwrap_or_default(),
                 namespaced: resource.namespaced,
                 verbs: resource.verbs,
-                selectable: Vec::new(),
+                categories: resource.categories.unwrap_or_default(),
+                crd: None,
             })
         });
     Ok(kinds.collect())

@@ -204,10 +204,10 @@ impl Registry {
             match step {
                 Step::Keep => {}
                 Step::Vanish => self.announce_gone(at),
-                Step::Appear(kind) => match discovery.selectable_fields(&kind).await {
-                    Ok(selectable) => {
+                Step::Appear(kind) => match discovery.crd(&kind).await {
+                    Ok(crd) => {
                         let kind = ResolvedKind {
-                            selectable,
+                            crd,
                             ..(*kind).clone()
                         };
                         self.announce(at, kind);
@@ -301,7 +301,7 @@ impl Registry {
         };
         entry.absent_since = None;
         let same = ResolvedKind {
-            selectable: current.selectable.clone(),
+            crd: current.crd.clone(),
             ..(*kind).clone()
         } == *current;
         if same { Step::Keep } else { Step::Appear(kind) }

@@ -122,7 +122,8 @@ impl Served {
 /// The API server's own paths, the CRD's, and the config's, as far as they can be had.
 fn selectable(resolved: &ResolvedKind, configured: &[Path]) -> Selectable {
     let mut all = Selectable::builtin(&resolved.group, &resolved.plural);
-    let crd = resolved.selectable.iter().filter_map(|text| match text.parse::<Path>() {
+    let of_crd = resolved.crd.iter().flat_map(|crd| &crd.selectable);
+    let crd = of_crd.filter_map(|text| match text.parse::<Path>() {
         Ok(path) => Some(path),
         Err(error) => {
             tracing::warn!(kind = %resolved, path = text, %error, "cannot select by this path of the CRD");

@@ -77,7 +77,8 @@ fn resolved() -> ResolvedKind {
         short_names: vec!["po".into()],
         namespaced: true,
         verbs: Vec::new(),
-        selectable: Vec::new(),
+        categories: Vec::new(),
+        crd: None,
     }
 }
 

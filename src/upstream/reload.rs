@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use kube::config::AuthInfo;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
@@ -55,9 +56,13 @@ pub(super) async fn build(
         )
         .map_err(|error| ConnectError::Client(Box::new(error)))
     };
+    let mut nobody = loaded.config.clone();
+    nobody.auth_info = AuthInfo::default();
+    let caller = client(nobody, loaded.proxy.as_ref(), &transport(None));
     let clients = Clients {
         watch: make(None)?,
         api: make(Some(settings.list_timeout))?,
+        caller: caller.map_err(|error| ConnectError::Client(Box::new(error)))?,
         generation,
         fingerprint: loaded.fingerprint,
     };

@@ -80,6 +80,13 @@ const KSTATUS: Module = Module {
     commands: &[("kstatus", ".", "-s -w")],
 };
 
+const INFORMERS: Module = Module {
+    name: "clients/informers",
+    dir: "tests/clients/informers",
+    uses: &[],
+    commands: &[("informers", ".", "-s -w")],
+};
+
 const GO_CLIENT: Module = Module {
     name: "clients/go-client",
     dir: "clients/go",
@@ -160,6 +167,11 @@ pub async fn go_watcher() -> Result<PathBuf, Error> {
 /// The path of the program in tests/clients/kstatus.
 pub async fn kstatus() -> Result<PathBuf, Error> {
     Ok(build(&KSTATUS).await?.join("kstatus"))
+}
+
+/// The path of the client in tests/clients/informers.
+pub async fn informers() -> Result<PathBuf, Error> {
+    Ok(build(&INFORMERS).await?.join("informers"))
 }
 
 /// The path of one of the programs in clients/go/internal/e2e.

@@ -203,7 +203,29 @@ impl Cluster {
 
     /// Runs kubectl as the administrator.
     pub async fn kubectl(&self, args: &[&str]) -> Output {
-        self.run_kubectl(args, None).await.expect("kubectl starts")
+        self.kubectl_with(&self.kubeconfig, args).await
+    }
+
+    /// Runs kubectl with another kubeconfig than the administrator's.
+    pub async fn kubectl_with(&self, kubeconfig: &Path, args: &[&str]) -> Output {
+        let run = self.run_kubectl(kubeconfig, args, None);
+        run.await.expect("kubectl starts")
+    }
+
+    /// kubectl with a kubeconfig, to be run by the caller.
+    pub fn kubectl_command(&self, kubeconfig: &Path) -> tokio::process::Command {
+        let mut command = match &self.own {
+            Some(own) => {
+                let mut command = tokio::process::Command::new(&own.binaries.control_plane);
+                // Its caches go where everything else goes.
+                command.arg("kubectl").env("HOME", own.scratch.path());
+                command
+            }
+            None => tokio::process::Command::new("kubectl"),
+        };
+        command.arg("--kubeconfig").arg(kubeconfig);
+        command.kill_on_drop(true);
+        command
     }
 
     /// Runs kubectl, which must succeed, and returns what it printed.
@@ -216,28 +238,25 @@ impl Cluster {
         let args = ["apply", "-f", "-"];
         succeeded(
             &args,
-            self.run_kubectl(&args, Some(yaml))
+            self.run_kubectl(&self.kubeconfig, &args, Some(yaml))
                 .await
                 .expect("kubectl starts"),
         )
     }
 
-    async fn run_kubectl(&self, args: &[&str], input: Option<&str>) -> io::Result<Output> {
-        let mut command = match &self.own {
-            Some(own) => {
-                let mut command = tokio::process::Command::new(&own.binaries.control_plane);
-                // Its caches go where everything else goes.
-                command.arg("kubectl").env("HOME", own.scratch.path());
-                command
-            }
-            None => tokio::process::Command::new("kubectl"),
-        };
-        command.arg("--kubeconfig").arg(&self.kubeconfig).args(args);
+    async fn run_kubectl(
+        &self,
+        kubeconfig: &Path,
+        args: &[&str],
+        input: Option<&str>,
+    ) -> io::Result<Output> {
+        let mut command = self.kubectl_command(kubeconfig);
+        command.args(args);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = command.kill_on_drop(true).spawn()?;
+        let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             // Fails where kubectl did not want it all; it says why itself.
             let _ = stdin.write_all(input.unwrap_or_default().as_bytes()).await;
@@ -249,6 +268,11 @@ impl Cluster {
     pub fn audit_log(&self) -> Option<AuditLog> {
         let own = self.own.as_ref()?;
         Some(audit::read(&own.audit_log()).expect("the API server writes an audit log"))
+    }
+
+    /// The API server's process: what it costs.
+    pub fn apiserver(&self) -> Option<&Process> {
+        self.own.as_ref()?.apiserver.as_ref()
     }
 
     /// Stops the API server at once (SIGKILL), as a crash would. etcd goes on.

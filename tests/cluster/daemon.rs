@@ -21,6 +21,8 @@ pub struct Ports {
     pub grpc: u16,
     /// /metrics, /livez, /readyz.
     pub admin: u16,
+    /// Kubernetes's protocol.
+    pub kube: u16,
 }
 
 /// `informerd serve`, killed when dropped. Its output is shown where the test fails.
@@ -45,6 +47,7 @@ impl Daemon {
         let ports = Ports {
             grpc: free_port(),
             admin: free_port(),
+            kube: free_port(),
         };
         Self::spawn_on(ports, config, kubeconfig).expect("the daemon's process starts")
     }
@@ -67,6 +70,9 @@ impl Daemon {
         command
             .arg("--admin")
             .arg(format!("127.0.0.1:{}", ports.admin));
+        command
+            .arg("--kube-listen")
+            .arg(format!("127.0.0.1:{}", ports.kube));
         command.env("RUST_BACKTRACE", "1");
         let process = Process::start("informerd", &command, &scratch.path().join("daemon.log"))?;
         Ok(Self {
@@ -95,6 +101,25 @@ impl Daemon {
     /// Of its gRPC port, as `--server` and clients take it.
     pub fn server(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.ports.grpc).into()
+    }
+
+    /// `path` at its Kubernetes port.
+    pub fn kube_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.ports.kube)
+    }
+
+    /// A kubeconfig for its Kubernetes port, as `informerd kubeconfig` writes it.
+    pub async fn kubeconfig(&self) -> PathBuf {
+        let mut command = tokio::process::Command::new(BINARY);
+        let server = format!("127.0.0.1:{}", self.ports.kube);
+        let output = command
+            .args(["kubeconfig", "--kube-server", &server])
+            .output();
+        let output = output.await.expect("informerd starts");
+        assert!(output.status.success(), "{output:?}");
+        let file = self.scratch.path().join("facade.kubeconfig");
+        fs::write(&file, output.stdout).expect("the kubeconfig can be written");
+        file
     }
 
     /// Its ports.

@@ -12,6 +12,15 @@ pub async fn get(url: &str) -> Result<(u16, String), Error> {
     send(Request::get(url).body(Full::default())?).await
 }
 
+/// GET with a bearer token, if there is one.
+pub async fn get_as(url: &str, token: Option<&str>) -> Result<(u16, String), Error> {
+    let mut request = Request::get(url);
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    send(request.body(Full::default())?).await
+}
+
 /// POST of JSON: the JSON that came back, if the status is 200.
 pub async fn post(url: &str, body: &Value) -> Result<Value, Error> {
     let (status, text) = send(Request::post(url).body(Full::from(body.to_string()))?).await?;

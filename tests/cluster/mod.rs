@@ -45,12 +45,14 @@ mod proxy;
 mod venv;
 
 pub use audit::{AuditLog, AuditedRequest};
-pub use binaries::{go_client, go_example, go_watcher, grpcurl, has_go, has_go_for, kstatus};
+pub use binaries::{
+    go_client, go_example, go_watcher, grpcurl, has_go, has_go_for, informers, kstatus,
+};
 pub use control_plane::{
     Cluster, Credential, Extent, NODES, TEST_USER_AGENT, USERS, client, token,
 };
 pub use daemon::{Daemon, Ports};
-pub use http::get;
+pub use http::{get, get_as};
 pub use load::{Churn, ChurnOptions, Operation, Write, fill_namespaces, fill_pods};
 pub use oracle::{DirectWatch, Listed, Seen, list_exact};
 pub use pki::{Authority, Certificate};

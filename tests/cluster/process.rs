@@ -137,6 +137,17 @@ impl Process {
         let _ = self.supervisor.wait();
     }
 
+    /// Seconds of processor time so far, in user and in system mode. `None` once it has ended.
+    pub fn cpu(&self) -> Option<f64> {
+        /// What Linux counts it in, whatever the kernel's own clock.
+        const TICKS_A_SECOND: f64 = 100.0;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).ok()?;
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
+        Some((ticks(11)? + ticks(12)?) / TICKS_A_SECOND)
+    }
+
     /// Resident memory in bytes; `None` where the program has ended or there is no /proc.
     pub fn rss(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;

@@ -151,13 +151,15 @@ async fn an_address_that_is_taken_is_named_with_the_setting_to_change() {
     };
     let taken = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
     let address = taken.local_addr().unwrap();
-    for setting in ["listen", "admin"] {
+    for setting in ["listen", "admin", "kube-listen"] {
         let mut ports = Ports {
             grpc: free_port(),
             admin: free_port(),
+            kube: free_port(),
         };
         match setting {
             "listen" => ports.grpc = address.port(),
+            "kube-listen" => ports.kube = address.port(),
             _ => ports.admin = address.port(),
         }
         let mut daemon = Daemon::spawn_on(ports, "kinds: [pods]", cluster.kubeconfig()).unwrap();

@@ -145,29 +145,26 @@ async fn an_answer_that_is_no_discovery_is_an_error_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn selectable_fields_are_those_of_the_version() {
+async fn what_a_crd_says_is_of_the_version() {
     let server = FakeServer::serving(&[("acme.io", "v1", "Widget", "widgets")]);
     let mut discovery = Discovery::new(server.upstream());
     discovery.poll().await.unwrap();
     let widgets = discovery.catalog().unwrap().resolve("widgets").unwrap();
-    assert_eq!(
-        discovery.selectable_fields(&widgets).await.unwrap(),
-        [""; 0],
-        "not a CRD"
-    );
+    assert_eq!(discovery.crd(&widgets).await.unwrap(), None, "not a CRD");
     let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.acme.io";
     server.set(path, 200, json!({"spec": {"versions": [{"name": "v2", "selectableFields": [{"jsonPath": ".spec.size"}]},
-        {"name": "v1", "selectableFields": [{"jsonPath": ".spec.color"}]}]}}));
-    assert_eq!(
-        discovery.selectable_fields(&widgets).await.unwrap(),
-        [".spec.color"]
-    );
+        {"name": "v1", "selectableFields": [{"jsonPath": ".spec.color"}],
+            "additionalPrinterColumns": [{"name": "Color", "type": "string", "jsonPath": ".spec.color"}]}]}}));
+    let crd = discovery.crd(&widgets).await.unwrap().unwrap();
+    assert_eq!(crd.selectable, [".spec.color"]);
+    assert_eq!(crd.columns[0].name, "Color");
+    assert_eq!(crd.columns[0].json_path, ".spec.color");
     server.set(path, 403, json!({}));
     assert_eq!(
-        discovery.selectable_fields(&widgets).await.unwrap(),
-        [""; 0],
+        discovery.crd(&widgets).await.unwrap(),
+        None,
         "may not be read"
     );
     server.set(path, 500, json!({}));
-    assert!(discovery.selectable_fields(&widgets).await.is_err());
+    assert!(discovery.crd(&widgets).await.is_err());
 }

@@ -190,5 +190,15 @@ async fn selectable_fields_come_with_the_kind() {
         serde_json::json!({"spec": {"versions": [{"name": "v1", "selectableFields": [{"jsonPath": ".spec.color"}]}]}}),
     );
     next(&mut widgets).await;
-    assert_eq!(widgets.borrow().kind().unwrap().selectable, [".spec.color"]);
+    assert_eq!(
+        widgets
+            .borrow()
+            .kind()
+            .unwrap()
+            .crd
+            .as_ref()
+            .unwrap()
+            .selectable,
+        [".spec.color"]
+    );
 }

@@ -32,7 +32,7 @@ fn every_table_is_the_one_that_the_api_server_makes() {
             assert_eq!(headers, table.columns, "{}", text("/kind"));
             let narrow: Vec<_> = headers
                 .into_iter()
-                .filter(|it| !table.wide.iter().any(|w| w == it))
+                .filter(|it| !table.wide.contains(it))
                 .collect();
             assert_eq!(
                 columns.headers(false).collect::<Vec<_>>(),
@@ -41,12 +41,8 @@ fn every_table_is_the_one_that_the_api_server_makes() {
                 text("/kind")
             );
             let name = text("/metadata/name");
-            let held = Object {
-                name: name.into(),
-                ..Object::default()
-            };
             let row = Row {
-                object: &held,
+                name,
                 json: &object,
                 now,
             };
@@ -80,10 +76,6 @@ fn an_object_that_lacks_everything_still_has_a_row() {
         ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
         ("example.com/v1", "Foo"),
     ];
-    let held = Object {
-        name: "x".into(),
-        ..Object::default()
-    };
     // Also where something else stands than one expects.
     for json in [
         serde_json::json!({}),
@@ -92,7 +84,7 @@ fn an_object_that_lacks_everything_still_has_a_row() {
     ] {
         for (api_version, kind) in kinds {
             let row = Row {
-                object: &held,
+                name: "x",
                 json: &json,
                 now: Timestamp::UNIX_EPOCH,
             };

@@ -3,20 +3,23 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Column, Columns, NARROW, NONE, Read, WIDE};
-use crate::cli::time;
+use super::time;
+use super::{
+    Cell::{Name, Text},
+    Column, Columns, NARROW, NONE, Read, WIDE,
+};
 
 pub(super) const POD: Columns = Columns {
     columns: &[
-        Column("NAME", NARROW),
-        Column("READY", NARROW),
-        Column("STATUS", NARROW),
-        Column("RESTARTS", NARROW),
-        Column("AGE", NARROW),
-        Column("IP", WIDE),
-        Column("NODE", WIDE),
-        Column("NOMINATED NODE", WIDE),
-        Column("READINESS GATES", WIDE),
+        Column("Name", NARROW, Name),
+        Column("Ready", NARROW, Text),
+        Column("Status", NARROW, Text),
+        Column("Restarts", NARROW, Text),
+        Column("Age", NARROW, Text),
+        Column("IP", WIDE, Text),
+        Column("Node", WIDE, Text),
+        Column("Nominated Node", WIDE, Text),
+        Column("Readiness Gates", WIDE, Text),
     ],
     cells: |row| {
         let pod = Summary::of(row.json);

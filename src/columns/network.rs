@@ -3,17 +3,20 @@
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-use super::{Column, Columns, NARROW, NONE, Read, Row, UNKNOWN, UNSET, WIDE, first_three};
+use super::{
+    Cell::{Name, Text},
+    Column, Columns, NARROW, NONE, Read, Row, UNKNOWN, UNSET, WIDE, first_three,
+};
 
 pub(super) const SERVICE: Columns = Columns {
     columns: &[
-        Column("NAME", NARROW),
-        Column("TYPE", NARROW),
-        Column("CLUSTER-IP", NARROW),
-        Column("EXTERNAL-IP", NARROW),
-        Column("PORT(S)", NARROW),
-        Column("AGE", NARROW),
-        Column("SELECTOR", WIDE),
+        Column("Name", NARROW, Name),
+        Column("Type", NARROW, Text),
+        Column("Cluster-IP", NARROW, Text),
+        Column("External-IP", NARROW, Text),
+        Column("Port(s)", NARROW, Text),
+        Column("Age", NARROW, Text),
+        Column("Selector", WIDE, Text),
     ],
     cells: |row| {
         let service = row.json;
@@ -88,12 +91,12 @@ fn service_ports(service: &Value) -> String {
 
 pub(super) const INGRESS: Columns = Columns {
     columns: &[
-        Column("NAME", NARROW),
-        Column("CLASS", NARROW),
-        Column("HOSTS", NARROW),
-        Column("ADDRESS", NARROW),
-        Column("PORTS", NARROW),
-        Column("AGE", NARROW),
+        Column("Name", NARROW, Name),
+        Column("Class", NARROW, Text),
+        Column("Hosts", NARROW, Text),
+        Column("Address", NARROW, Text),
+        Column("Ports", NARROW, Text),
+        Column("Age", NARROW, Text),
     ],
     cells: |row| {
         let ports = if row.json.list("/spec/tls").is_empty() {
@@ -132,11 +135,11 @@ fn hosts(ingress: &Value) -> String {
 
 pub(super) const ENDPOINT_SLICE: Columns = Columns {
     columns: &[
-        Column("NAME", NARROW),
-        Column("ADDRESSTYPE", NARROW),
-        Column("PORTS", NARROW),
-        Column("ENDPOINTS", NARROW),
-        Column("AGE", NARROW),
+        Column("Name", NARROW, Name),
+        Column("AddressType", NARROW, Text),
+        Column("Ports", NARROW, Text),
+        Column("Endpoints", NARROW, Text),
+        Column("Age", NARROW, Text),
     ],
     cells: |row| {
         let port = |it: &Value| match it.pointer("/name").and_then(Value::as_str) {

@@ -1,44 +1,84 @@
 //! What a table shows of each kind: kubectl's columns for the common kinds, name and age for the rest.
 //!
-//! The API server prints these tables for kubectl; informerd does not hold them, so they are made here from the
-//! objects. Cells read fields where they stand in the JSON: a field that was pruned shows as if it were not set.
+//! The API server makes these tables for kubectl; informerd does not hold them, so they are made here from the
+//! objects, for its own command line and for kubectl. Cells read fields where they stand in the JSON: a field that was pruned shows as if it were not set.
 
 use jiff::Timestamp;
 use serde_json::Value;
-
-use super::time;
-use crate::proto::Object;
 
 mod core;
 mod network;
 mod pod;
 mod storage;
+pub mod time;
 mod workload;
 
 /// The columns of one kind.
-#[derive(Clone, Copy)]
-pub(super) struct Columns {
+#[derive(Clone, Copy, Debug)]
+pub struct Columns {
     columns: &'static [Column],
     cells: fn(&Row<'_>) -> Vec<String>,
 }
 
-/// A column's header, and whether only the wide table has it.
-#[derive(Clone, Copy)]
-struct Column(&'static str, bool);
+/// A column: its name as the API server writes it, whether only the wide table has it, and what its cells are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column(pub &'static str, pub bool, pub Cell);
+
+/// What the cells of a column are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// The object's name.
+    Name,
+    /// A text.
+    Text,
+    /// A whole number.
+    Integer,
+    /// A whole number in a column that says it has texts, as the API server has it.
+    Number,
+    /// True or False, as a text.
+    Boolean,
+    /// A time, as it is.
+    Date,
+}
 
 const NARROW: bool = false;
 const WIDE: bool = true;
 
+/// A column of a CRD.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PrinterColumn {
+    /// `Size`.
+    pub name: String,
+    /// `integer`, `number`, `string`, `boolean` or `date`.
+    pub r#type: String,
+    /// OpenAPI format.
+    #[serde(default)]
+    pub format: String,
+    /// For a person.
+    #[serde(default)]
+    pub description: String,
+    /// 0 in the narrow table.
+    #[serde(default)]
+    pub priority: i32,
+    /// Where the value is: `.spec.size`.
+    pub json_path: String,
+}
+
 /// One object, to be read into cells.
-pub(super) struct Row<'a> {
-    pub object: &'a Object,
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// All that is known of it.
     pub json: &'a Value,
+    /// What ages are measured against.
     pub now: Timestamp,
 }
 
 impl Columns {
     /// The columns for a kind; of an unknown one NAME and AGE.
-    pub(super) fn of(api_version: &str, kind: &str) -> Self {
+    pub fn of(api_version: &str, kind: &str) -> Self {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         match (group, kind) {
             ("", "Pod") => pod::POD,
@@ -63,15 +103,26 @@ impl Columns {
         }
     }
 
-    pub(super) fn headers(&self, wide: bool) -> impl Iterator<Item = &'static str> {
+    /// Name and age, which metadata tells of every kind.
+    pub fn of_metadata() -> Self {
+        core::ANY
+    }
+
+    /// All columns, those of the wide table too.
+    pub fn all(&self) -> &'static [Column] {
+        self.columns
+    }
+
+    /// The headers as people see them.
+    pub fn headers(&self, wide: bool) -> impl Iterator<Item = String> {
         self.columns
             .iter()
             .filter(move |column| wide || !column.1)
-            .map(|column| column.0)
+            .map(|column| column.0.to_uppercase())
     }
 
     /// One cell for each header.
-    pub(super) fn cells(&self, row: &Row<'_>, wide: bool) -> Vec<String> {
+    pub fn cells(&self, row: &Row<'_>, wide: bool) -> Vec<String> {
         let cells = (self.cells)(row);
         debug_assert_eq!(cells.len(), self.columns.len());
         let shown = self.columns.iter().zip(cells);
@@ -84,7 +135,7 @@ impl Columns {
 
 impl Row<'_> {
     fn name(&self) -> String {
-        self.object.name.clone()
+        self.name.to_owned()
     }
 
     /// Age by creationTimestamp.
@@ -249,5 +300,4 @@ fn first_three(list: &[String]) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "columns/columns_tests.rs"]
 mod tests;

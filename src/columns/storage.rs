@@ -2,21 +2,24 @@
 
 use serde_json::Value;
 
-use super::{Column, Columns, NARROW, Read, Row, UNSET, WIDE};
+use super::{
+    Cell::{Name, Text},
+    Column, Columns, NARROW, Read, Row, UNSET, WIDE,
+};
 
 pub(super) const VOLUME: Columns = Columns {
     columns: &[
-        Column("NAME", NARROW),
-        Column("CAPACITY", NARROW),
-        Column("ACCESS MODES", NARROW),
-        Column("RECLAIM POLICY", NARROW),
-        Column("STATUS", NARROW),
-        Column("CLAIM", NARROW),
-        Column("STORAGECLASS", NARROW),
-        Column("VOLUMEATTRIBUTESCLASS", NARROW),
-        Column("REASON", NARROW),
-        Column("AGE", NARROW),
-        Column("VOLUMEMODE", WIDE),
+        Column("Name", NARROW, Name),
+        Column("Capacity", NARROW, Text),
+        Column("Access Modes", NARROW, Text),
+        Column("Reclaim Policy", NARROW, Text),
+        Column("Status", NARROW, Text),
+        Column("Claim", NARROW, Text),
+        Column("StorageClass", NARROW, Text),
+        Column("VolumeAttributesClass", NARROW, Text),
+        Column("Reason", NARROW, Text),
+        Column("Age", NARROW, Text),
+        Column("VolumeMode", WIDE, Text),
     ],
     cells: |row| {
         let claim = |part: &str| row.json.text(part).unwrap_or_default();
@@ -47,15 +50,15 @@ pub(super) const VOLUME: Columns = Columns {
 
 pub(super) const CLAIM: Columns = Columns {
     columns: &[
-        Column("NAME", NARROW),
-        Column("STATUS", NARROW),
-        Column("VOLUME", NARROW),
-        Column("CAPACITY", NARROW),
-        Column("ACCESS MODES", NARROW),
-        Column("STORAGECLASS", NARROW),
-        Column("VOLUMEATTRIBUTESCLASS", NARROW),
-        Column("AGE", NARROW),
-        Column("VOLUMEMODE", WIDE),
+        Column("Name", NARROW, Name),
+        Column("Status", NARROW, Text),
+        Column("Volume", NARROW, Text),
+        Column("Capacity", NARROW, Text),
+        Column("Access Modes", NARROW, Text),
+        Column("StorageClass", NARROW, Text),
+        Column("VolumeAttributesClass", NARROW, Text),
+        Column("Age", NARROW, Text),
+        Column("VolumeMode", WIDE, Text),
     ],
     cells: |row| {
         // Only a bound claim has them.

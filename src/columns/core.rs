@@ -4,36 +4,42 @@ use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-use super::{Column, Columns, NARROW, NONE, Read, UNKNOWN, WIDE};
-use crate::cli::{note, time};
+use super::time;
+use super::{
+    Cell::{Date, Name, Number, Text},
+    Column, Columns, NARROW, NONE, Read, UNKNOWN, WIDE,
+};
 
 pub(super) const ANY: Columns = Columns {
-    columns: &[Column("NAME", NARROW), Column("AGE", NARROW)],
+    columns: &[Column("Name", NARROW, Name), Column("Age", NARROW, Text)],
     cells: |row| vec![row.name(), row.age()],
 };
 
 pub(super) const CRD: Columns = Columns {
-    columns: &[Column("NAME", NARROW), Column("CREATED AT", NARROW)],
+    columns: &[
+        Column("Name", NARROW, Name),
+        Column("Created At", NARROW, Date),
+    ],
     cells: |row| {
         let created = row.time("/metadata/creationTimestamp");
-        vec![row.name(), created.map_or(UNKNOWN.into(), note::seconds)]
+        vec![row.name(), created.map_or(UNKNOWN.into(), time::seconds)]
     },
 };
 
 pub(super) const NAMESPACE: Columns = Columns {
     columns: &[
-        Column("NAME", NARROW),
-        Column("STATUS", NARROW),
-        Column("AGE", NARROW),
+        Column("Name", NARROW, Name),
+        Column("Status", NARROW, Text),
+        Column("Age", NARROW, Text),
     ],
     cells: |row| vec![row.name(), row.text_or("/status/phase", ""), row.age()],
 };
 
 pub(super) const CONFIG_MAP: Columns = Columns {
     columns: &[
-        Column("NAME", NARROW),
-        Column("DATA", NARROW),
-        Column("AGE", NARROW),
+        Column("Name", NARROW, Name),
+        Column("Data", NARROW, Number),
+        Column("Age", NARROW, Text),
     ],
     cells: |row| {
         let entries = row.json.entries("/data") + row.json.entries("/binaryData");
@@ -43,10 +49,10 @@ pub(super) const CONFIG_MAP: Columns = Columns {
 
 pub(super) const SECRET: Columns = Columns {
     columns: &[
-        Column("NAME", NARROW),
-        Column("TYPE", NARROW),
-        Column("DATA", NARROW),
-        Column("AGE", NARROW),
+        Column("Name", NARROW, Name),
+        Column("Type", NARROW, Text),
+        Column("Data", NARROW, Number),
+        Column("Age", NARROW, Text),
     ],
     cells: |row| {
         let entries = row.json.entries("/data");
@@ -61,16 +67,16 @@ pub(super) const SECRET: Columns = Columns {
 
 pub(super) const NODE: Columns = Columns {
     columns: &[
-        Column("NAME", NARROW),
-        Column("STATUS", NARROW),
-        Column("ROLES", NARROW),
-        Column("AGE", NARROW),
-        Column("VERSION", NARROW),
-        Column("INTERNAL-IP", WIDE),
-        Column("EXTERNAL-IP", WIDE),
-        Column("OS-IMAGE", WIDE),
-        Column("KERNEL-VERSION", WIDE),
-        Column("CONTAINER-RUNTIME", WIDE),
+        Column("Name", NARROW, Name),
+        Column("Status", NARROW, Text),
+        Column("Roles", NARROW, Text),
+        Column("Age", NARROW, Text),
+        Column("Version", NARROW, Text),
+        Column("Internal-IP", WIDE, Text),
+        Column("External-IP", WIDE, Text),
+        Column("OS-Image", WIDE, Text),
+        Column("Kernel-Version", WIDE, Text),
+        Column("Container-Runtime", WIDE, Text),
     ],
     cells: |row| {
         let mut kernel = row.text_or("/status/nodeInfo/kernelVersion", UNKNOWN);
@@ -136,16 +142,16 @@ fn node_address(node: &Value, kind: &str) -> String {
 /// Both of v1 and of events.k8s.io, which gave several fields new names.
 pub(super) const EVENT: Columns = Columns {
     columns: &[
-        Column("LAST SEEN", NARROW),
-        Column("TYPE", NARROW),
-        Column("REASON", NARROW),
-        Column("OBJECT", NARROW),
-        Column("SUBOBJECT", WIDE),
-        Column("SOURCE", WIDE),
-        Column("MESSAGE", NARROW),
-        Column("FIRST SEEN", WIDE),
-        Column("COUNT", WIDE),
-        Column("NAME", WIDE),
+        Column("Last Seen", NARROW, Text),
+        Column("Type", NARROW, Text),
+        Column("Reason", NARROW, Text),
+        Column("Object", NARROW, Text),
+        Column("Subobject", WIDE, Text),
+        Column("Source", WIDE, Text),
+        Column("Message", NARROW, Text),
+        Column("First Seen", WIDE, Text),
+        Column("Count", WIDE, Number),
+        Column("Name", WIDE, Name),
     ],
     cells: |row| {
         let event = row.json;

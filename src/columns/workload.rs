@@ -2,21 +2,24 @@
 
 use serde_json::Value;
 
-use super::{Column, Columns, NARROW, NONE, Read, Row, UNSET, WIDE};
-use crate::cli::time;
+use super::time;
+use super::{
+    Cell::{Boolean, Integer, Name, Number, Text},
+    Column, Columns, NARROW, NONE, Read, Row, UNSET, WIDE,
+};
 
 const TEMPLATE: &str = "/spec/template";
 
 pub(super) const DEPLOYMENT: Columns = Columns {
     columns: &[
-        Column("NAME", NARROW),
-        Column("READY", NARROW),
-        Column("UP-TO-DATE", NARROW),
-        Column("AVAILABLE", NARROW),
-        Column("AGE", NARROW),
-        Column("CONTAINERS", WIDE),
-        Column("IMAGES", WIDE),
-        Column("SELECTOR", WIDE),
+        Column("Name", NARROW, Name),
+        Column("Ready", NARROW, Text),
+        Column("Up-to-date", NARROW, Number),
+        Column("Available", NARROW, Number),
+        Column("Age", NARROW, Text),
+        Column("Containers", WIDE, Text),
+        Column("Images", WIDE, Text),
+        Column("Selector", WIDE, Text),
     ],
     cells: |row| {
         let cells = [
@@ -37,14 +40,14 @@ pub(super) const DEPLOYMENT: Columns = Columns {
 
 pub(super) const REPLICA_SET: Columns = Columns {
     columns: &[
-        Column("NAME", NARROW),
-        Column("DESIRED", NARROW),
-        Column("CURRENT", NARROW),
-        Column("READY", NARROW),
-        Column("AGE", NARROW),
-        Column("CONTAINERS", WIDE),
-        Column("IMAGES", WIDE),
-        Column("SELECTOR", WIDE),
+        Column("Name", NARROW, Name),
+        Column("Desired", NARROW, Integer),
+        Column("Current", NARROW, Integer),
+        Column("Ready", NARROW, Integer),
+        Column("Age", NARROW, Text),
+        Column("Containers", WIDE, Text),
+        Column("Images", WIDE, Text),
+        Column("Selector", WIDE, Text),
     ],
     cells: |row| {
         let cells = [
@@ -64,11 +67,11 @@ pub(super) const REPLICA_SET: Columns = Columns {
 
 pub(super) const STATEFUL_SET: Columns = Columns {
     columns: &[
-        Column("NAME", NARROW),
-        Column("READY", NARROW),
-        Column("AGE", NARROW),
-        Column("CONTAINERS", WIDE),
-        Column("IMAGES", WIDE),
+        Column("Name", NARROW, Name),
+        Column("Ready", NARROW, Text),
+        Column("Age", NARROW, Text),
+        Column("Containers", WIDE, Text),
+        Column("Images", WIDE, Text),
     ],
     cells: |row| {
         let cells = [row.name(), ready(row), row.age()];
@@ -81,17 +84,17 @@ pub(super) const STATEFUL_SET: Columns = Columns {
 
 pub(super) const DAEMON_SET: Columns = Columns {
     columns: &[
-        Column("NAME", NARROW),
-        Column("DESIRED", NARROW),
-        Column("CURRENT", NARROW),
-        Column("READY", NARROW),
-        Column("UP-TO-DATE", NARROW),
-        Column("AVAILABLE", NARROW),
-        Column("NODE SELECTOR", NARROW),
-        Column("AGE", NARROW),
-        Column("CONTAINERS", WIDE),
-        Column("IMAGES", WIDE),
-        Column("SELECTOR", WIDE),
+        Column("Name", NARROW, Name),
+        Column("Desired", NARROW, Integer),
+        Column("Current", NARROW, Integer),
+        Column("Ready", NARROW, Integer),
+        Column("Up-to-date", NARROW, Integer),
+        Column("Available", NARROW, Integer),
+        Column("Node Selector", NARROW, Text),
+        Column("Age", NARROW, Text),
+        Column("Containers", WIDE, Text),
+        Column("Images", WIDE, Text),
+        Column("Selector", WIDE, Text),
     ],
     cells: |row| {
         let nodes = row.json.labels("/spec/template/spec/nodeSelector");
@@ -115,14 +118,14 @@ pub(super) const DAEMON_SET: Columns = Columns {
 
 pub(super) const JOB: Columns = Columns {
     columns: &[
-        Column("NAME", NARROW),
-        Column("STATUS", NARROW),
-        Column("COMPLETIONS", NARROW),
-        Column("DURATION", NARROW),
-        Column("AGE", NARROW),
-        Column("CONTAINERS", WIDE),
-        Column("IMAGES", WIDE),
-        Column("SELECTOR", WIDE),
+        Column("Name", NARROW, Name),
+        Column("Status", NARROW, Text),
+        Column("Completions", NARROW, Text),
+        Column("Duration", NARROW, Text),
+        Column("Age", NARROW, Text),
+        Column("Containers", WIDE, Text),
+        Column("Images", WIDE, Text),
+        Column("Selector", WIDE, Text),
     ],
     cells: |row| {
         let cells = [
@@ -142,16 +145,16 @@ pub(super) const JOB: Columns = Columns {
 
 pub(super) const CRON_JOB: Columns = Columns {
     columns: &[
-        Column("NAME", NARROW),
-        Column("SCHEDULE", NARROW),
-        Column("TIMEZONE", NARROW),
-        Column("SUSPEND", NARROW),
-        Column("ACTIVE", NARROW),
-        Column("LAST SCHEDULE", NARROW),
-        Column("AGE", NARROW),
-        Column("CONTAINERS", WIDE),
-        Column("IMAGES", WIDE),
-        Column("SELECTOR", WIDE),
+        Column("Name", NARROW, Name),
+        Column("Schedule", NARROW, Text),
+        Column("Timezone", NARROW, Text),
+        Column("Suspend", NARROW, Boolean),
+        Column("Active", NARROW, Integer),
+        Column("Last Schedule", NARROW, Text),
+        Column("Age", NARROW, Text),
+        Column("Containers", WIDE, Text),
+        Column("Images", WIDE, Text),
+        Column("Selector", WIDE, Text),
     ],
     cells: |row| {
         let suspend = match row.json.pointer("/spec/suspend").and_then(Value::as_bool) {

@@ -1,0 +1,281 @@
+//! What the facade says, without a network.
+
+use std::convert::Infallible;
+
+use http::StatusCode;
+use http_body_util::BodyExt;
+use kube::Client;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    cache::{History, Limits, Unreadable, Writer},
+    kubeapi::{KubeApi, Peer, full},
+    object::{Selectable, tests::object},
+    proof::{Ask, Listed, Watched},
+    shutdown::Shutdown,
+    upstream::UpstreamSettings,
+};
+
+/// An API server whose objects cannot be asked for.
+struct Deaf;
+
+impl Ask for Deaf {
+    fn get<'a>(
+        &'a self,
+        _: &'a Identity,
+        _: &'a Key,
+    ) -> BoxFuture<'a, Result<Option<String>, String>> {
+        Box::pin(async { Err("connection refused".to_owned()) })
+    }
+
+    fn list<'a>(
+        &'a self,
+        _: &'a Kind,
+        _: &'a Identity,
+        _: &'a str,
+        _: usize,
+    ) -> BoxFuture<'a, Result<Listed, String>> {
+        Box::pin(async { Err("connection refused".to_owned()) })
+    }
+
+    fn watch<'a>(
+        &'a self,
+        _: &'a Kind,
+        _: &'a Identity,
+        _: &'a str,
+        _: u64,
+        _: u64,
+    ) -> BoxFuture<'a, Result<Watched, String>> {
+        Box::pin(async { Err("connection refused".to_owned()) })
+    }
+}
+
+/// Answers with what it was sent: path and credentials.
+fn echo() -> Upstream {
+    let service = tower::service_fn(|request: Request<kube::client::Body>| async move {
+        let seen = json!({
+            "path": request.uri().to_string(),
+            "authorization": request.headers().get("authorization").map(|it| it.to_str().unwrap()),
+        });
+        let body = kube::client::Body::from(seen.to_string().into_bytes());
+        let mut response = Response::new(body);
+        *response.status_mut() = StatusCode::IM_A_TEAPOT;
+        Ok::<_, Infallible>(response)
+    });
+    let client = Client::new(service, "default");
+    Upstream::fixed(client.clone(), client, UpstreamSettings::default())
+}
+
+struct World {
+    api: KubeApi,
+    available: watch::Sender<Availability>,
+    kind: Arc<Kind>,
+    consumers: Arc<Consumers>,
+    _writer: Writer<Object>,
+}
+
+fn world(config: FacadeConfig, metadata_only: bool) -> World {
+    let now = std::time::Instant::now();
+    let mut writer = Writer::new("", Limits::default(), now);
+    let pod = Arc::new(object("default", "a"));
+    writer.replace(vec![pod], &Unreadable::default(), 10, History::Same, now);
+    let shards = vec![writer.shard().clone()];
+    let kind = Arc::new(Kind::new("pods", true, metadata_only, 0, shards));
+    let (available, receiver) = watch::channel(Availability::Unknown("starting".into()));
+    let served = Served {
+        kind: kind.clone(),
+        available: receiver,
+        leaves_out: vec!["only those with labels app=web".to_owned()],
+        excluded: Vec::new(),
+    };
+    let consumers = Arc::<Consumers>::default();
+    let facade = Facade::new(
+        vec![served],
+        Arc::new(Prover::new(Arc::new(Deaf))),
+        echo(),
+        consumers.clone(),
+        config,
+    );
+    let api = KubeApi::new(Arc::new(facade), Shutdown::new());
+    World {
+        api,
+        available,
+        kind,
+        consumers,
+        _writer: writer,
+    }
+}
+
+impl World {
+    /// Discovery finds pods.
+    fn appear(&self) {
+        let resolved = ResolvedKind {
+            group: String::new(),
+            version: "v1".into(),
+            kind: "Pod".into(),
+            plural: "pods".into(),
+            singular: "pod".into(),
+            short_names: vec!["po".into()],
+            namespaced: true,
+            verbs: Vec::new(),
+            categories: vec!["all".into()],
+            crd: None,
+        };
+        self.kind.set_identity(Identity {
+            group: String::new(),
+            version: "v1".into(),
+            kind: "Pod".into(),
+            plural: "pods".into(),
+            singular: "pod".into(),
+            short_names: vec!["po".into()],
+            namespaced: true,
+            selectable: Selectable::builtin("", "pods"),
+        });
+        self.available
+            .send_replace(Availability::Served(Arc::new(resolved)));
+    }
+
+    async fn send(&self, method: &str, uri: &str) -> Response<Body> {
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header("authorization", "Bearer the-callers")
+            .body(full(""))
+            .unwrap();
+        self.api.handle(request, Peer::default()).await
+    }
+
+    async fn ask(&self, method: &str, uri: &str) -> (u16, Value) {
+        let response = self.send(method, uri).await;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+}
+
+fn says(answer: &Value) -> &str {
+    answer["message"].as_str().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_kind_is_served_once_discovery_has_found_it() {
+    let world = world(FacadeConfig::default(), false);
+    let (status, _) = world.ask("GET", "/api/v1/pods?resourceVersion=0").await;
+    assert_eq!(status, 404);
+    world.appear();
+    let (status, _) = world.ask("GET", "/api/v1/pods?resourceVersion=0").await;
+    assert_eq!(status, 200);
+    world
+        .available
+        .send_replace(Availability::Absent("gone".into()));
+    let (status, _) = world.ask("GET", "/api/v1/pods?resourceVersion=0").await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn what_is_not_here_is_refused_with_the_way_to_have_it() {
+    let world = world(FacadeConfig::default(), false);
+    world.appear();
+    let (status, answer) = world.ask("GET", "/apis/apps/v1/deployments").await;
+    assert_eq!(status, 404);
+    assert!(
+        says(&answer).contains("add deployments.apps under `kinds` in its config"),
+        "{answer}"
+    );
+    let (status, answer) = world.ask("POST", "/api/v1/namespaces/a/pods").await;
+    assert_eq!(status, 403);
+    assert_eq!(
+        says(&answer),
+        "pods is forbidden: informerd serves reads only, and cannot create; send writes to the API server"
+    );
+    let (status, answer) = world.ask("GET", "/api/v1/namespaces/a/pods/b/log").await;
+    assert_eq!(status, 404);
+    assert!(
+        says(&answer).contains("nothing below them such as log"),
+        "{answer}"
+    );
+    let (status, _) = world.ask("GET", "/metrics").await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn a_read_that_must_be_most_recent_fails_where_nothing_proves_it() {
+    let strict = world(FacadeConfig::default(), false);
+    strict.appear();
+    for uri in ["/api/v1/pods", "/api/v1/namespaces/default/pods/a"] {
+        let (status, answer) = strict.ask("GET", uri).await;
+        assert_eq!(status, 503, "{uri}");
+        assert!(says(&answer).contains("connection refused"), "{answer}");
+        assert!(says(&answer).contains("facade.unset: any"), "{answer}");
+    }
+    let lax = FacadeConfig {
+        unset_is_any: true,
+        ..FacadeConfig::default()
+    };
+    let lax = world(lax, false);
+    lax.appear();
+    let (status, _) = lax.ask("GET", "/api/v1/pods").await;
+    assert_eq!(status, 200, "as its operator chose");
+}
+
+#[tokio::test]
+async fn what_is_passed_through_goes_with_the_callers_own_credentials() {
+    let config = FacadeConfig {
+        passthrough: true,
+        ..FacadeConfig::default()
+    };
+    let world = world(config, true);
+    world.appear();
+    for uri in [
+        "/apis/apps/v1/deployments?limit=5",
+        "/api/v1/namespaces/a/pods/b/log",
+        "/apis",
+        "/openapi/v2",
+        "/api/v1/namespaces/a/pods/whole-objects-are-not-cached",
+    ] {
+        let (status, seen) = world.ask("GET", uri).await;
+        assert_eq!(status, 418, "{uri}");
+        assert_eq!(seen["path"], uri);
+        assert_eq!(seen["authorization"], "Bearer the-callers");
+    }
+    let (status, _) = world.ask("DELETE", "/api/v1/namespaces/a/pods/b").await;
+    assert_eq!(status, 403, "only reads are");
+}
+
+#[tokio::test]
+async fn answers_say_what_they_lack() {
+    let world = world(FacadeConfig::default(), false);
+    world.appear();
+    let response = world.send("GET", "/api/v1/pods?resourceVersion=0").await;
+    let warnings: Vec<_> = response
+        .headers()
+        .get_all("warning")
+        .iter()
+        .map(|it| it.to_str().unwrap())
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            "299 - \"informerd leaves out fields of pods (prune in its config): write changes back as patches\"",
+            "299 - \"informerd does not have all pods: only those with labels app=web\"",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn who_watches_is_listed_until_the_watch_ends() {
+    let world = world(FacadeConfig::default(), false);
+    world.appear();
+    let uri = "/api/v1/namespaces/default/pods?watch=true&resourceVersion=10";
+    let response = world.send("GET", uri).await;
+    assert_eq!(response.status(), 200);
+    let consumers = world.consumers.list();
+    let consumer = consumers[0].describe(std::time::Instant::now());
+    assert_eq!(consumer.method, "kube watch");
+    let scope = consumer.scope.unwrap();
+    assert_eq!(scope.resource, "pods");
+    assert_eq!(scope.namespaces, ["default"]);
+    drop(response);
+    assert!(world.consumers.list().is_empty());
+}

@@ -1,0 +1,162 @@
+//! HTTP/1.1 and HTTP/2 on one port, without TLS: the port is a loopback one, and HTTP/2 is spoken by those who know
+//! beforehand.
+
+use std::{convert::Infallible, io, time::Duration};
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use tokio::net::TcpListener;
+use tracing::{debug, warn};
+
+use super::{Body, KubeApi, Peer, Status};
+
+/// Until the headers of a request are there; also how long an idle connection is kept.
+const HEADERS: Duration = Duration::from_secs(120);
+/// How often a silent HTTP/2 connection is probed, and how long the answer may take.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Requests that one HTTP/2 connection may have open at once.
+const STREAMS: u32 = 1000;
+/// Largest header list that is read.
+const MAX_HEADERS: usize = 64 << 10;
+
+impl KubeApi {
+    /// Accepts connections until the shutdown begins to drain, then waits for the open requests to end; the caller
+    /// bounds that.
+    ///
+    /// # Errors
+    ///
+    /// The listener has no address.
+    pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
+        listener.local_addr()?;
+        let graceful = GracefulShutdown::new();
+        let holds = self.0.holds.clone();
+        let mut expiring = std::pin::pin!(async move { holds.run().await });
+        let mut draining = std::pin::pin!(self.0.shutdown.draining_owned());
+        let server = server();
+        loop {
+            let accepted = tokio::select! {
+                () = &mut draining => break,
+                () = &mut expiring => break,
+                accepted = listener.accept() => accepted,
+            };
+            let (socket, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, mostly: others may close theirs.
+                    warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            // Small answers to small requests; a delay gains nothing.
+            if let Err(error) = socket.set_nodelay(true) {
+                debug!(%error, "a connection closed at once");
+                continue;
+            }
+            let api = self.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let api = api.clone();
+                async move { Ok::<_, Infallible>(api.answer(request, Peer(Some(peer))).await) }
+            });
+            let connection = server
+                .serve_connection(TokioIo::new(socket), service)
+                .into_owned();
+            let connection = graceful.watch(connection);
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    debug!(error, "a connection ended");
+                }
+            });
+        }
+        drop(listener);
+        graceful.shutdown().await;
+        Ok(())
+    }
+
+    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        if let Some(status) = foreign_host(&request) {
+            return status.response();
+        }
+        let request = request.map(|body| {
+            body.map_err(|error| Box::new(error) as super::BodyError)
+                .boxed_unsync()
+        });
+        self.handle(request, peer).await
+    }
+}
+
+fn server() -> auto::Builder<TokioExecutor> {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .max_buf_size(MAX_HEADERS.max(8192));
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(MAX_HEADERS as u32);
+    server
+}
+
+/// A page in a browser can be made to ask a loopback port under a name of its own; nobody else has reason to.
+fn foreign_host<B>(request: &Request<B>) -> Option<Status> {
+    let host = match request.uri().host() {
+        Some(host) => host,
+        None => {
+            let header = request.headers().get(http::header::HOST)?;
+            let text = header.to_str().unwrap_or("?");
+            match text.rsplit_once(':') {
+                Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+                _ => text,
+            }
+        }
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_loopback = host.eq_ignore_ascii_case("localhost")
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    (!is_loopback).then(|| {
+        let message = format!("forbidden: this port is for this machine, not for {host:?}");
+        Status::new(http::StatusCode::FORBIDDEN, "Forbidden", message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refuses(host: &str) -> bool {
+        let request = Request::builder()
+            .uri("/api")
+            .header("host", host)
+            .body(())
+            .unwrap();
+        foreign_host(&request).is_some()
+    }
+
+    #[test]
+    fn only_loopback_names_are_answered() {
+        for own in [
+            "127.0.0.1:7481",
+            "localhost",
+            "LOCALHOST:1",
+            "[::1]:7481",
+            "127.1.2.3",
+        ] {
+            assert!(!refuses(own), "{own}");
+        }
+        for other in ["evil.example", "10.0.0.1:7481", "127.0.0.1.evil.example:80"] {
+            assert!(refuses(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Proves that what is cached is current, by asking the API server.
+//!
+//! A cache that follows a watch is as old as the last thing it heard, and between two bookmarks that may be a minute.
+//! A read that must see everything that was written before it asks for a proof: of one object, its version; of a
+//! whole shard, the API server's revision and that nothing lies between that and what is here.
+//!
+//! Many ask at once, after a deployment all of them: a proof that began after a reader came is good for that
+//! reader, so one is under way at a time and all who wait share the next. How often one may begin is limited; over
+//! the limit, a proof fails rather than make the API server feel each read again, which it is there to spare.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{
+    cache::{Identity, Kind, Phase, Shard, State},
+    object::{Key, Object},
+};
+
+mod live;
+#[cfg(test)]
+mod tests;
+
+pub use live::Live;
+
+/// How long a proof may take altogether.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// So many proofs may begin at once, out of idleness.
+const BURST: f64 = 50.0;
+/// So many may begin a second, in the long run.
+const RATE: f64 = 20.0;
+/// Of objects in a shard, at most so many are compared one by one; a watch proves more.
+const FEW: usize = 100;
+/// The same of a kind of which a watch proves nothing.
+const MANY: usize = 5000;
+
+/// Why nothing is proven.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProofError {
+    /// Too many begin.
+    #[error("too many reads at once ask for the most recent version")]
+    TooMany,
+    /// The API server did not answer, or answered with an error.
+    #[error("the API server cannot be asked: {0}")]
+    Upstream(String),
+    /// What the API server has did not come here in time.
+    #[error("what the API server has has not come here in time")]
+    Late,
+    /// There is nothing to prove yet.
+    #[error("the kind is not synced")]
+    NotSynced,
+}
+
+/// Of an object or of a list, as the API server has it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The list's revision.
+    pub revision: u64,
+    /// Keys and versions.
+    pub versions: Vec<(Key, String)>,
+    /// Whether these are all.
+    pub complete: bool,
+}
+
+/// What a short watch saw until a bookmark ended it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// The bookmark's revision.
+    pub bookmark: u64,
+    /// The last change's, if there was one.
+    pub last_change: Option<u64>,
+}
+
+/// Asks the API server. A trait so that proofs can be tested without one.
+pub trait Ask: Send + Sync + 'static {
+    /// The version of one object; `None` if there is none.
+    fn get<'a>(
+        &'a self,
+        identity: &'a Identity,
+        key: &'a Key,
+    ) -> BoxFuture<'a, Result<Option<String>, String>>;
+    /// At most `limit` objects of the shard's scope, and the revision, which is the most recent one.
+    fn list<'a>(
+        &'a self,
+        kind: &'a Kind,
+        identity: &'a Identity,
+        namespace: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Listed, String>>;
+    /// Watches the shard's scope from `from` until a bookmark at or past `until`.
+    fn watch<'a>(
+        &'a self,
+        kind: &'a Kind,
+        identity: &'a Identity,
+        namespace: &'a str,
+        from: u64,
+        until: u64,
+    ) -> BoxFuture<'a, Result<Watched, String>>;
+}
+
+/// See the module's documentation.
+pub struct Prover {
+    ask: Arc<dyn Ask>,
+    flights: Mutex<HashMap<Subject, Weak<Flight>>>,
+    bucket: Mutex<(f64, Instant)>,
+}
+
+/// What a proof is about: a shard, or one object in it.
+type Subject = (usize, Option<Key>);
+/// When the last proof began, and up to which revision it holds.
+type Flight = tokio::sync::Mutex<Option<(Instant, Result<u64, ProofError>)>>;
+
+impl std::fmt::Debug for Prover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prover").finish_non_exhaustive()
+    }
+}
+
+impl Prover {
+    /// That asks this one.
+    pub fn new(ask: Arc<dyn Ask>) -> Self {
+        Self {
+            ask,
+            flights: Mutex::default(),
+            bucket: Mutex::new((BURST, Instant::now())),
+        }
+    }
+
+    /// A state that has all that was written before this call, to the object where `key` is given, else to
+    /// anything in the shard; and the revision up to which nothing else was.
+    pub async fn most_recent(
+        &self,
+        kind: &Kind,
+        identity: &Identity,
+        shard: &Arc<Shard<Object>>,
+        key: Option<&Key>,
+    ) -> Result<(Arc<State<Object>>, u64), ProofError> {
+        let arrived = Instant::now();
+        let subject = (Arc::as_ptr(shard) as usize, key.cloned());
+        let flight = self.flight(subject);
+        let mut last = flight.lock().await;
+        let shared = last
+            .as_ref()
+            .filter(|(begun, _)| *begun >= arrived)
+            .map(|(_, outcome)| outcome.clone());
+        let (outcome, result) = match shared {
+            Some(outcome) => (outcome, "shared"),
+            None => {
+                let begun = Instant::now();
+                let proving = self.prove(kind, identity, shard, key);
+                let outcome = tokio::time::timeout(PATIENCE, proving)
+                    .await
+                    .unwrap_or(Err(ProofError::Late));
+                *last = Some((begun, outcome.clone()));
+                let result = if outcome.is_ok() { "proven" } else { "failed" };
+                (outcome, result)
+            }
+        };
+        drop(last);
+        metrics::counter!("informerd_proofs_total", "result" => result).increment(1);
+        let revision = outcome?;
+        // Whatever is here by now has all that was here when it was proven.
+        let state = servable(shard).ok_or(ProofError::NotSynced)?;
+        let revision = revision.max(state.revision);
+        Ok((state, revision))
+    }
+
+    fn flight(&self, subject: Subject) -> Arc<Flight> {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = flights.get(&subject).and_then(Weak::upgrade) {
+            return flight;
+        }
+        // Nobody waits for those that are gone.
+        flights.retain(|_, flight| flight.strong_count() > 0);
+        let flight = Arc::default();
+        flights.insert(subject, Arc::downgrade(&flight));
+        flight
+    }
+
+    /// Takes a token, if there is one.
+    fn may_begin(&self) -> bool {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let earned = now.duration_since(bucket.1).as_secs_f64() * RATE;
+        *bucket = ((bucket.0 + earned).min(BURST), now);
+        if bucket.0 < 1.0 {
+            return false;
+        }
+        bucket.0 -= 1.0;
+        true
+    }
+
+    async fn prove(
+        &self,
+        kind: &Kind,
+        identity: &Identity,
+        shard: &Arc<Shard<Object>>,
+        key: Option<&Key>,
+    ) -> Result<u64, ProofError> {
+        if !self.may_begin() {
+            return Err(ProofError::TooMany);
+        }
+        match key {
+            Some(key) => self.prove_one(kind, identity, shard, key).await,
+            None => self.prove_all(kind, identity, shard).await,
+        }
+    }
+
+    /// By the object's own version.
+    async fn prove_one(
+        &self,
+        kind: &Kind,
+        identity: &Identity,
+        shard: &Arc<Shard<Object>>,
+        key: &Key,
+    ) -> Result<u64, ProofError> {
+        let before = servable(shard).and_then(|state| state.get(key).cloned());
+        let version = self.ask.get(identity, key).await;
+        let version = version.map_err(ProofError::Upstream)?;
+        if version.is_some() && before.is_none() {
+            // It is on its way, or was deleted just now, or the config leaves it out.
+            return self.prove_all(kind, identity, shard).await;
+        }
+        let state = until(shard, |state| match (&version, state.get(key)) {
+            (Some(version), Some(held)) => is_at_least(&held.resource_version, version),
+            // Deleted since it was asked for.
+            (Some(_) | None, None) => true,
+            // Created since, unless it is the one that was here before.
+            (None, Some(held)) => before.as_ref().is_none_or(|before| before.uid != held.uid),
+        });
+        Ok(state.await?.revision)
+    }
+
+    async fn prove_all(
+        &self,
+        kind: &Kind,
+        identity: &Identity,
+        shard: &Arc<Shard<Object>>,
+    ) -> Result<u64, ProofError> {
+        let state = servable(shard).ok_or(ProofError::NotSynced)?;
+        let limit = if state.objects.len() <= FEW {
+            FEW + 1
+        } else if shard.is_unproven() {
+            // It has no bookmarks that a watch could end with.
+            MANY
+        } else {
+            1
+        };
+        drop(state);
+        let namespace = shard.namespace();
+        let listed = self.ask.list(kind, identity, namespace, limit).await;
+        let listed = listed.map_err(ProofError::Upstream)?;
+        let has_come = |state: &State<Object>| state.revision >= listed.revision;
+        if listed.complete {
+            let listed = &listed;
+            let state = until(shard, |state| has_come(state) || has_all(state, listed)).await?;
+            return Ok(state.revision.max(listed.revision));
+        }
+        if let Some(state) = servable(shard).filter(|state| has_come(state)) {
+            return Ok(state.revision);
+        }
+        // A kind that changes now brings its revision along; of a quiet one a watch tells that it is quiet.
+        let from = servable(shard).ok_or(ProofError::NotSynced)?.revision;
+        let watched = async {
+            let watch = self
+                .ask
+                .watch(kind, identity, namespace, from, listed.revision);
+            let watched = watch.await.map_err(ProofError::Upstream)?;
+            let change = watched.last_change.unwrap_or(from);
+            let state = until(shard, |state| state.revision >= change).await?;
+            Ok(state.revision.max(watched.bookmark))
+        };
+        tokio::select! {
+            come = until(shard, has_come) => Ok(come?.revision),
+            proven = watched => proven,
+        }
+    }
+}
+
+/// Whether a state is all that was listed, or newer.
+fn has_all(state: &State<Object>, listed: &Listed) -> bool {
+    let here = |(key, version): &(Key, String)| {
+        let held = state.get(key);
+        held.is_some_and(|held| is_at_least(&held.resource_version, version))
+    };
+    let known: HashMap<&Key, &str> = listed
+        .versions
+        .iter()
+        .map(|(key, version)| (key, version.as_str()))
+        .collect();
+    let there = |(key, object): (&Key, &Arc<Object>)| {
+        known.contains_key(key)
+            || object
+                .resource_version
+                .parse()
+                .is_ok_and(|version: u64| version > listed.revision)
+    };
+    listed.versions.iter().all(here)
+        && state
+            .objects
+            .iter()
+            .all(|(key, slot)| there((key, &slot.item)))
+}
+
+fn is_at_least(held: &str, wanted: &str) -> bool {
+    match (held.parse::<u64>(), wanted.parse::<u64>()) {
+        (Ok(held), Ok(wanted)) => held >= wanted,
+        _ => held == wanted,
+    }
+}
+
+fn servable(shard: &Shard<Object>) -> Option<Arc<State<Object>>> {
+    if shard.status().phase == Phase::Removed {
+        return None;
+    }
+    shard.state()
+}
+
+/// The first state for which this holds. The caller bounds the wait.
+async fn until(
+    shard: &Arc<Shard<Object>>,
+    holds: impl Fn(&State<Object>) -> bool,
+) -> Result<Arc<State<Object>>, ProofError> {
+    let notify = Arc::new(Notify::new());
+    let _subscription = shard.subscribe(Vec::new(), &notify);
+    loop {
+        let state = servable(shard).ok_or(ProofError::NotSynced)?;
+        if holds(&state) {
+            return Ok(state);
+        }
+        notify.notified().await;
+    }
+}
+
+/// Says what this module's metrics mean.
+pub fn describe_metrics() {
+    metrics::describe_counter!(
+        "informerd_proofs_total",
+        "Reads that asked for the most recent version: proven for them, by a proof shared with others, or failed."
+    );
+}

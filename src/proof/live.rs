@@ -1,0 +1,258 @@
+//! The API server itself, asked for versions and never for content.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use http::{Request, header::ACCEPT};
+use http_body_util::BodyExt;
+use serde::Deserialize;
+
+use super::{Ask, Listed, Watched};
+use crate::{
+    cache::{Identity, Kind},
+    object::Key,
+    upstream::{ApiStatus, Upstream, Verb},
+};
+
+const ONE: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+const LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+/// Managed fields may be as long as the object.
+const MAX_BYTES: usize = 32 << 20;
+/// The least that makes the API server send a bookmark soon: two seconds before the end.
+const TIMEOUT_SECONDS: u32 = 3;
+
+/// See the module's documentation.
+pub struct Live {
+    upstream: Upstream,
+    /// What the config selects of a kind, by its name: label and field selector.
+    selectors: HashMap<String, (String, String)>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    resource_version: String,
+    #[serde(default, rename = "continue")]
+    next: String,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct List {
+    metadata: Metadata,
+    #[serde(default)]
+    items: Option<Vec<Item>>,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    r#type: String,
+    object: EventObject,
+}
+
+#[derive(Deserialize)]
+struct EventObject {
+    metadata: Option<Metadata>,
+    message: Option<String>,
+}
+
+impl Live {
+    /// Behind these clients. `selectors` has label and field selector of the kinds that are watched by one.
+    pub fn new(upstream: Upstream, selectors: HashMap<String, (String, String)>) -> Arc<dyn Ask> {
+        Arc::new(Self {
+            upstream,
+            selectors,
+        })
+    }
+
+    fn selected(&self, kind: &Kind) -> String {
+        let Some((labels, fields)) = self.selectors.get(&kind.name) else {
+            return String::new();
+        };
+        format!(
+            "&labelSelector={}&fieldSelector={}",
+            encoded(labels),
+            encoded(fields)
+        )
+    }
+
+    async fn get_version(&self, identity: &Identity, key: &Key) -> Result<Option<String>, String> {
+        let path = format!(
+            "{}/{}",
+            collection(identity, key.namespace()),
+            encoded(key.name())
+        );
+        let request = request(&path, ONE)?;
+        match self.upstream.fetch(Verb::Get, request, MAX_BYTES).await {
+            Ok((_, body)) => {
+                let item: Item =
+                    serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+                Ok(Some(item.metadata.resource_version))
+            }
+            Err(error) if error.status().is_some_and(ApiStatus::is_not_found) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn list_versions(
+        &self,
+        kind: &Kind,
+        identity: &Identity,
+        namespace: &str,
+        limit: usize,
+    ) -> Result<Listed, String> {
+        let path = format!(
+            "{}?limit={limit}{}",
+            collection(identity, namespace),
+            self.selected(kind)
+        );
+        let request = request(&path, LIST)?;
+        let answer = self.upstream.fetch(Verb::List, request, MAX_BYTES).await;
+        let (_, body) = answer.map_err(|error| error.to_string())?;
+        let list: List = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+        let revision = list.metadata.resource_version.parse();
+        let revision = revision.map_err(|_| "its versions have no order".to_owned())?;
+        let items = list.items.unwrap_or_default().into_iter();
+        Ok(Listed {
+            revision,
+            versions: items
+                .map(|item| {
+                    let Metadata {
+                        namespace,
+                        name,
+                        resource_version,
+                        ..
+                    } = item.metadata;
+                    (Key::new(&namespace, &name), resource_version)
+                })
+                .collect(),
+            complete: list.metadata.next.is_empty(),
+        })
+    }
+
+    async fn watch_briefly(
+        &self,
+        kind: &Kind,
+        identity: &Identity,
+        namespace: &str,
+        from: u64,
+        until: u64,
+    ) -> Result<Watched, String> {
+        let path = format!(
+            "{}?watch=true&allowWatchBookmarks=true&resourceVersion={from}&timeoutSeconds={TIMEOUT_SECONDS}{}",
+            collection(identity, namespace),
+            self.selected(kind)
+        );
+        let request = request(&path, ONE)?;
+        let answer = self.upstream.send(Verb::Watch, request).await;
+        let mut body = answer.map_err(|error| error.to_string())?.into_body();
+        let mut lines = Vec::new();
+        let mut last_change = None;
+        let patience = Duration::from_secs(u64::from(TIMEOUT_SECONDS) * 2);
+        let reading = async {
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| error.to_string())?;
+                let Ok(data) = frame.into_data() else {
+                    continue;
+                };
+                lines.extend_from_slice(&data);
+                while let Some(end) = lines.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = lines.drain(..=end).collect();
+                    let event: Event =
+                        serde_json::from_slice(&line).map_err(|error| error.to_string())?;
+                    let version = event.object.metadata.map(|it| it.resource_version);
+                    let version = version.and_then(|version| version.parse().ok());
+                    match (event.r#type.as_str(), version) {
+                        ("BOOKMARK", Some(bookmark)) if bookmark >= until => {
+                            return Ok(Watched {
+                                bookmark,
+                                last_change,
+                            });
+                        }
+                        ("BOOKMARK", _) => {}
+                        ("ERROR", _) => return Err(event.object.message.unwrap_or_default()),
+                        (_, Some(version)) => last_change = last_change.max(Some(version)),
+                        _ => {}
+                    }
+                }
+            }
+            Err("a watch ended without the bookmark that would have proven it current".to_owned())
+        };
+        tokio::time::timeout(patience, reading)
+            .await
+            .unwrap_or_else(|_| Err("a watch was silent for too long".to_owned()))
+    }
+}
+
+impl Ask for Live {
+    fn get<'a>(
+        &'a self,
+        identity: &'a Identity,
+        key: &'a Key,
+    ) -> BoxFuture<'a, Result<Option<String>, String>> {
+        Box::pin(self.get_version(identity, key))
+    }
+
+    fn list<'a>(
+        &'a self,
+        kind: &'a Kind,
+        identity: &'a Identity,
+        namespace: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Listed, String>> {
+        Box::pin(self.list_versions(kind, identity, namespace, limit))
+    }
+
+    fn watch<'a>(
+        &'a self,
+        kind: &'a Kind,
+        identity: &'a Identity,
+        namespace: &'a str,
+        from: u64,
+        until: u64,
+    ) -> BoxFuture<'a, Result<Watched, String>> {
+        Box::pin(self.watch_briefly(kind, identity, namespace, from, until))
+    }
+}
+
+fn request(path: &str, accept: &'static str) -> Result<Request<Vec<u8>>, String> {
+    Request::get(path)
+        .header(ACCEPT, accept)
+        .body(Vec::new())
+        .map_err(|error| error.to_string())
+}
+
+/// Where the API server has the objects of a namespace; all where it is empty.
+fn collection(identity: &Identity, namespace: &str) -> String {
+    let root = match identity.group.as_str() {
+        "" => format!("/api/{}", identity.version),
+        group => format!("/apis/{group}/{}", identity.version),
+    };
+    match namespace {
+        "" => format!("{root}/{}", identity.plural),
+        namespace => format!("{root}/namespaces/{namespace}/{}", identity.plural),
+    }
+}
+
+/// For a place in a URL.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(char::from(byte));
+            }
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
