@@ -339,33 +339,55 @@ impl KubeApi {
             Version::Unset if !read.unset_is_any() => read.most_recent(resource, shard, key).await,
             Version::Unset | Version::Any => Ok(Proven::of(state)),
             Version::AtLeast(revision) if state.revision >= revision => Ok(Proven::of(state)),
-            Version::AtLeast(revision) => {
-                let state = wait::revision(shard, revision, patience.version).await?;
+            Version::AtLeast(revision) => self.reached(resource, shard, revision).await,
+            Version::Exactly(revision) => self.exactly(resource, shard, revision).await,
+        }
+    }
+
+    /// A state that is at this revision or past it. A quiet kind is proven to be, since its own revision does not move
+    /// with what is written elsewhere.
+    async fn reached(
+        &self,
+        resource: &Resource,
+        shard: &Arc<Shard<Object>>,
+        revision: u64,
+    ) -> Result<Proven, Status> {
+        if let Some(state) = wait::servable(shard).filter(|state| state.revision >= revision) {
+            return Ok(Proven::of(state));
+        }
+        let proven = self.0.read.most_recent(resource, shard, None).await;
+        match proven {
+            Ok(proven) if proven.revision >= revision => Ok(proven),
+            _ => {
+                let patience = self.0.read.patience().version;
+                let state = wait::revision(shard, revision, patience).await?;
                 Ok(Proven::of(state))
             }
-            Version::Exactly(revision) => self.exactly(shard, revision, patience.version).await,
         }
     }
 
     /// The state that was there at just this revision.
     async fn exactly(
         &self,
+        resource: &Resource,
         shard: &Arc<Shard<Object>>,
         revision: u64,
-        patience: Duration,
     ) -> Result<Proven, Status> {
-        let current = wait::revision(shard, revision, Duration::ZERO).await;
-        let current = match (current, shard.state()) {
-            (Ok(current), _) => current,
-            (Err(_), Some(current))
-                if self.0.frozen.at(shard, &current, revision, now()).is_some() =>
-            {
-                current
+        let kept = wait::servable(shard)
+            .and_then(|current| self.0.frozen.at(shard, &current, revision, now()));
+        let state = match kept {
+            Some(kept) => Some(kept),
+            None => {
+                let current = self.reached(resource, shard, revision).await?.state;
+                if current.revision < revision {
+                    // Nothing has happened between the two.
+                    Some(current)
+                } else {
+                    self.0.frozen.at(shard, &current, revision, now())
+                }
             }
-            _ => wait::revision(shard, revision, patience).await?,
         };
         let expired = || Status::expired("The resourceVersion for the provided list is too old.");
-        let state = self.0.frozen.at(shard, &current, revision, now());
         Ok(Proven {
             state: state.ok_or_else(expired)?,
             revision,

@@ -31,9 +31,9 @@ pub use live::Live;
 /// How long a proof may take altogether.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// So many proofs may begin at once, out of idleness.
-const BURST: f64 = 50.0;
+const BURST: f64 = 200.0;
 /// So many may begin a second, in the long run.
-const RATE: f64 = 20.0;
+const RATE: f64 = 50.0;
 /// Of objects in a shard, at most so many are compared one by one; a watch proves more.
 const FEW: usize = 100;
 /// The same of a kind of which a watch proves nothing.

@@ -47,10 +47,8 @@ pub(super) fn prover(config: &Config, upstream: &Upstream) -> Arc<Prover> {
         );
         (kind.resource.clone(), selectors)
     });
-    Arc::new(Prover::new(Live::new(
-        upstream.clone(),
-        selectors.collect(),
-    )))
+    let live = Live::new(upstream.clone(), selectors.collect());
+    Arc::new(Prover::new(Arc::new(live)))
 }
 
 impl Parts<'_> {

@@ -58,7 +58,8 @@ impl Rows {
         let before = [(with_event, "EVENT"), (with_namespace, "NAMESPACE")];
         let before = before
             .into_iter()
-            .filter_map(|(with, name)| with.then(|| name.to_owned()));
+            .filter(|(with, _)| *with)
+            .map(|(_, name)| name.to_owned());
         let table = Table::new(before.chain(columns.headers(wide)));
         Self {
             columns,

@@ -22,7 +22,7 @@ use crate::args::ServeArgs;
 const DEFAULT_GRPC_PORT: u16 = 7443;
 const DEFAULT_ADMIN_PORT: u16 = 7480;
 
-pub(super) const TOP: [&str; 12] = [
+pub(super) const TOP: [&str; 14] = [
     "listen",
     "admin",
     "kubeListen",

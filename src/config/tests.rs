@@ -73,6 +73,8 @@ fn the_examples_top_level_is_the_default() {
     let shown = valid(&text);
     let mut default = valid("kinds: [pods]");
     default.upstream.user_agent = shown.upstream.user_agent.clone();
+    // It is off until it has an address.
+    default.kube_listen = shown.kube_listen;
     let (shown, default) = (
         Config {
             kinds: Vec::new(),

@@ -135,10 +135,16 @@ pub(super) fn group_version(
         }
     }
     listed.sort_by(|a, b| a.name.cmp(&b.name));
-    Some(answer(&with_type(
-        "APIResourceList",
-        json!({"groupVersion": group_version, "resources": listed}),
-    )))
+    let mut list = json!({
+        "kind": "APIResourceList",
+        "groupVersion": group_version,
+        "resources": listed,
+    });
+    // That of the core group has none.
+    if !group.is_empty() {
+        list["apiVersion"] = "v1".into();
+    }
+    Some(answer(&list))
 }
 
 #[derive(Serialize)]

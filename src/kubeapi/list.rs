@@ -101,7 +101,9 @@ impl Items {
     fn head(&self, resource: &Resource, meta: &ListMeta, out: &mut Vec<u8>) {
         let identity = &resource.identity;
         let mut metadata = Vec::with_capacity(128);
-        meta.append(&mut metadata);
+        // Lists of custom resources always have one.
+        let always = resource.custom && matches!(self, Self::Objects(_));
+        meta.append(always, &mut metadata);
         let (kind, api_version) = match self {
             Self::Objects(_) => (format!("{}List", identity.kind), identity.api_version()),
             Self::Metadata(version) => (
@@ -128,13 +130,13 @@ pub(super) struct ListMeta {
 }
 
 impl ListMeta {
-    pub(super) fn append(&self, out: &mut Vec<u8>) {
+    fn append(&self, always_continue: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(br#"{"resourceVersion":""#);
         shape::number(self.revision, out);
         out.push(b'"');
-        if let Some(token) = &self.continue_token {
+        if self.continue_token.is_some() || always_continue {
             out.extend_from_slice(br#","continue":"#);
-            shape::string(token, out);
+            shape::string(self.continue_token.as_deref().unwrap_or_default(), out);
         }
         if let Some(remaining) = self.remaining {
             out.extend_from_slice(br#","remainingItemCount":"#);

@@ -1,6 +1,6 @@
 //! The API server itself, asked for versions and never for content.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use futures::future::BoxFuture;
 use http::{Request, header::ACCEPT};
@@ -67,11 +67,11 @@ struct EventObject {
 
 impl Live {
     /// Behind these clients. `selectors` has label and field selector of the kinds that are watched by one.
-    pub fn new(upstream: Upstream, selectors: HashMap<String, (String, String)>) -> Arc<dyn Ask> {
-        Arc::new(Self {
+    pub fn new(upstream: Upstream, selectors: HashMap<String, (String, String)>) -> Self {
+        Self {
             upstream,
             selectors,
-        })
+        }
     }
 
     fn selected(&self, kind: &Kind) -> String {

@@ -295,7 +295,7 @@ async fn all_who_wait_share_one_proof_that_began_after_they_came() {
 async fn over_the_rate_a_proof_fails_rather_than_ask() {
     let world = World::new(2, 50, Server::default());
     let mut failed = 0;
-    for _ in 0..60 {
+    for _ in 0..210 {
         failed += usize::from(world.prove(None).await == Err(ProofError::TooMany));
     }
     assert_eq!(failed, 10);

@@ -7,12 +7,12 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use informerd::proto::{GetObjectRequest, ListObjectsRequest};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::{
     Api, Client, ResourceExt,
-    runtime::{controller::Action, reflector, watcher},
+    runtime::{WatchStreamExt, controller::Action, reflector, watcher},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -223,7 +223,7 @@ async fn a_read_sees_what_was_written_before_it() {
     // The daemon hears everything half a second late.
     let proxy = Proxy::start(cluster.address()).await.unwrap();
     let kubeconfig = cluster
-        .kubeconfig_for(proxy.address(), cluster::Credential::Admin)
+        .kubeconfig_for("late", cluster::Credential::Admin, proxy.address())
         .unwrap();
     let daemon = Daemon::start("kinds: [configmaps]", &kubeconfig).await;
     let facade = client(&daemon.kubeconfig().await).await.unwrap();
@@ -255,10 +255,7 @@ async fn a_read_sees_what_was_written_before_it() {
                     ..GetObjectRequest::default()
                 };
                 let got = grpc.get(request).await.expect("it was written");
-                assert_eq!(
-                    Some(got.object.unwrap().resource_version),
-                    written.resource_version()
-                );
+                assert_eq!(Some(got.0.resource_version), written.resource_version());
             }
             _ => {
                 let request = ListObjectsRequest {
@@ -439,11 +436,10 @@ async fn kube_rs_holds_the_same_state_through_cuts() {
         #[expect(clippy::disallowed_methods, reason = "it is the stranger here")]
         let events = watcher::watcher(Api::<Pod>::all(facade), config);
         let task = tokio::spawn(async move {
-            let mut events = reflector::reflector(writer, events).boxed();
-            loop {
-                // Errors are what cuts are to it; it goes on by itself.
-                let _ = events.try_next().await;
-            }
+            let events = reflector::reflector(writer, events.default_backoff());
+            let mut events = std::pin::pin!(events);
+            // Errors are what cuts are to it; it goes on by itself.
+            while events.next().await.is_some() {}
         });
         (reader, task)
     };
@@ -567,6 +563,8 @@ async fn client_go_and_controller_runtime_hold_the_same_state_through_cuts() {
     if !has_go() {
         return;
     }
+    // Made before anything storms.
+    informers().await.unwrap();
     let Some(storm) = Storm::begin().await else {
         return;
     };

@@ -46,16 +46,24 @@ impl Row {
     }
 }
 
-/// All of them.
-pub fn all() -> Vec<Row> {
+/// All of them, and the differences that any row may have.
+pub fn all() -> (Vec<Row>, Vec<(String, String)>) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/kubeapi_rows.txt");
     let text = fs::read_to_string(file).expect("the rows are there");
     let mut rows: Vec<Row> = Vec::new();
+    let mut anywhere = Vec::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
-        if let Some(difference) = line.strip_prefix("    ") {
-            let (place, why) = difference.split_once("  ").expect("a place and a reason");
+        let difference = |text: &str| {
+            let (place, why) = text.split_once("  ").expect("a place and a reason");
+            (place.to_owned(), why.to_owned())
+        };
+        if let Some(text) = line.strip_prefix("ANY ") {
+            anywhere.push(difference(text));
+            continue;
+        }
+        if let Some(text) = line.strip_prefix("    ") {
             let row = rows.last_mut().expect("a row before it");
-            row.differs.push((place.to_owned(), why.to_owned()));
+            row.differs.push(difference(text));
             continue;
         }
         let words: Vec<&str> = line.split(' ').collect();
@@ -70,5 +78,5 @@ pub fn all() -> Vec<Row> {
             differs: Vec::new(),
         });
     }
-    rows
+    (rows, anywhere)
 }

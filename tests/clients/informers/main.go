@@ -49,12 +49,15 @@ type holder interface {
 }
 
 func main() {
-	kubeconfig := flag.String("kubeconfig", "", "kubeconfig")
-	mode := flag.String("mode", "shared-informer", "shared-informer or manager")
-	count := flag.Int("count", 1, "how many of them, each on its own connection")
-	namespace := flag.String("namespace", "", "only this namespace")
-	agent := flag.String("user-agent", "stranger", "User-Agent")
-	flag.Parse()
+	// A set of its own: controller-runtime adds to the common one.
+	flags := flag.NewFlagSet("informers", flag.ExitOnError)
+	kubeconfig := flags.String("kubeconfig", "", "kubeconfig")
+	mode := flags.String("mode", "shared-informer", "shared-informer or manager")
+	count := flags.Int("count", 1, "how many of them, each on its own connection")
+	namespace := flags.String("namespace", "", "only this namespace")
+	agent := flags.String("user-agent", "stranger", "User-Agent")
+	// It ends the program itself where they are wrong.
+	_ = flags.Parse(os.Args[1:])
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, *kubeconfig, *mode, *count, *namespace, *agent); err != nil {
