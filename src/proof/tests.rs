@@ -88,6 +88,8 @@ impl Ask for Arc<Server> {
     }
 }
 
+type Outcome = Result<(Arc<State<Object>>, u64), ProofError>;
+
 struct World {
     server: Arc<Server>,
     prover: Arc<Prover>,
@@ -147,10 +149,7 @@ impl World {
     }
 
     /// The same, on its way while the test goes on.
-    fn proving(
-        &self,
-        key: Option<&str>,
-    ) -> tokio::task::JoinHandle<Result<(Arc<State<Object>>, u64), ProofError>> {
+    fn proving(&self, key: Option<&str>) -> tokio::task::JoinHandle<Outcome> {
         let key = key.map(|name| Key::new("n", name));
         let (prover, kind) = (self.prover.clone(), self.kind.clone());
         let (identity, shard) = (self.identity.clone(), self.writer.shard().clone());

@@ -195,8 +195,7 @@ fn is_same(place: &str, real: &Value, facade: &Value) -> bool {
     match place {
         // A list's revision is that of its moment. An object's own must be the same.
         "/metadata/resourceVersion" | "/object/metadata/resourceVersion" => {
-            let of_a_moment = real != facade && number(real).is_some() && number(facade).is_some();
-            of_a_moment
+            number(real).is_some() && number(facade).is_some()
         }
         "/metadata/continue" => start(real).is_some() && start(real) == start(facade),
         "/message" | "/object/message" => {
