@@ -3,6 +3,7 @@
 
 use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Instant};
 
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinSet};
 use tracing::{error, info, warn};
 
@@ -18,16 +19,26 @@ use crate::{
     heartbeat::Heartbeats,
     kubeapi,
     object::{Object, prune::PruneError},
-    proof, readiness,
+    proof,
+    readiness::{self, Board},
     shutdown::{Shutdown, Stage},
     source::{self, Source, SourceSettings},
     telemetry::{self, TelemetryError},
-    upstream::{self, ConnectError, Upstream, UpstreamSettings},
+    upstream::{self, ConnectError, KubeSource, Upstream, UpstreamSettings},
 };
 
 mod control;
+#[cfg(feature = "sandbox")]
+mod demo;
 mod facade;
 mod live;
+#[cfg(feature = "sandbox")]
+mod sandbox;
+
+#[cfg(feature = "sandbox")]
+pub use demo::{DemoError, demo};
+#[cfg(feature = "sandbox")]
+pub use sandbox::sandbox;
 
 use live::LiveReads;
 
@@ -69,6 +80,18 @@ pub enum AppError {
         /// What is wrong.
         source: PruneError,
     },
+    /// The sandbox did not start.
+    #[cfg(feature = "sandbox")]
+    #[error(transparent)]
+    Sandbox(#[from] crate::sandbox::run::SandboxError),
+    /// Something was wrong in the demo.
+    #[cfg(feature = "sandbox")]
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    /// The demo's consumers could not begin.
+    #[cfg(feature = "sandbox")]
+    #[error(transparent)]
+    Client(#[from] crate::client::Error),
     /// Signals or a listener failed.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -109,12 +132,49 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
     let metrics = admin::metrics::install()?;
     describe_metrics();
     let shutdown = Shutdown::new();
-    let signals = shutdown.on_signals(config.shutdown_grace)?;
+    let signals = tokio::spawn(shutdown.on_signals(config.shutdown_grace)?);
+    let outcome = run(config, args.kube.into(), metrics, shutdown.clone(), |_| {}).await;
+    shutdown.cut();
+    // It ends with the shutdown; a panic in it has been logged.
+    let _ = signals.await;
+    outcome
+}
+
+/// A daemon that runs, as who has started it within its own process sees it.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// The kinds.
+    pub catalog: Catalog,
+    /// Whether all of them have been listed.
+    pub first_sync: Arc<FirstSync>,
+    /// The verdicts.
+    pub board: Board,
+    /// Of the gRPC port.
+    pub grpc: SocketAddr,
+    /// Of the port for metrics and health.
+    pub admin: SocketAddr,
+    /// Of the port that speaks Kubernetes's protocol, if there is one.
+    pub kube: Option<SocketAddr>,
+}
+
+/// The daemon itself, without what a process has once: logging, metrics and signals are the caller's. `started` is
+/// told when the ports are open. Ends some time after the shutdown has begun to drain, or when a part fails.
+///
+/// # Errors
+///
+/// It did not start, or a part of it failed.
+pub async fn run(
+    config: Config,
+    source: KubeSource,
+    metrics: PrometheusHandle,
+    shutdown: Shutdown,
+    started: impl FnOnce(Running),
+) -> Result<(), AppError> {
     let grpc = listen(config.listen, "gRPC", "listen").await?;
     let admin = listen(config.admin, "metrics and health", "admin").await?;
     let kube = facade::listen(&config).await?;
     let settings = UpstreamSettings::from(&config.upstream);
-    let (upstream, reloader) = Upstream::connect(args.kube.into(), settings).await?;
+    let (upstream, reloader) = Upstream::connect(source, settings).await?;
     info!(version = env!("CARGO_PKG_VERSION"), grpc = %config.listen, admin = %config.admin, "informerd starts");
 
     let mut daemon = Daemon {
@@ -147,6 +207,15 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
         beat,
         shutdown.clone(),
     ));
+
+    started(Running {
+        catalog: catalog.clone(),
+        first_sync: first_sync.clone(),
+        board: board.clone(),
+        grpc: grpc.local_addr()?,
+        admin: admin.local_addr()?,
+        kube: kube.as_ref().map(TcpListener::local_addr).transpose()?,
+    });
 
     let settings = api::Settings {
         bookmark_interval: config.bookmark_interval,
@@ -188,15 +257,14 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
     };
     let admin_port = tokio::spawn(admin_port.serve(admin));
     let grpc = tokio::spawn(api.serve(grpc, health));
-    let signals = tokio::spawn(signals);
     let checked = check_kinds(config, registry);
     let mut outcome = daemon.supervise(grpc, checked).await;
     if let Some(kube) = kube {
         outcome = outcome.and(facade::drained(kube, &shutdown).await);
     }
     shutdown.cut();
-    // Both end with the shutdown; a panic in them has been logged.
-    let _ = tokio::join!(admin_port, signals);
+    // It ends with the shutdown; a panic in it has been logged.
+    let _ = admin_port.await;
     info!("informerd ends");
     outcome
 }

@@ -1,6 +1,8 @@
 //! The command line. What a flag means is said once, in [`crate::config`], where the file's keys are read too.
 
 use std::path::PathBuf;
+#[cfg(feature = "sandbox")]
+use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -20,6 +22,12 @@ pub struct Cli {
 pub enum Command {
     /// Watch the configured kinds and serve them over gRPC
     Serve(ServeArgs),
+    /// Show all of it at once, with nothing but this program: a sandbox, the daemon over it, and consumers
+    #[cfg(feature = "sandbox")]
+    Demo(DemoArgs),
+    /// Run a Kubernetes for trying out and testing: an API in memory, and a small world in it
+    #[cfg(feature = "sandbox")]
+    Sandbox(SandboxArgs),
     /// Work with the configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -66,6 +74,73 @@ pub struct KubeArgs {
     /// Context of the kubeconfig [default: its current one]
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
+}
+
+/// How large and how busy the sandbox's world is.
+#[cfg(feature = "sandbox")]
+#[derive(Args, Clone, Copy, Debug)]
+pub struct WorldArgs {
+    /// What is left to chance is drawn from this
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// What people do in a second, on average; 0 leaves the world to itself
+    #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = rate)]
+    pub rate: f64,
+    /// Nodes at the beginning
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    pub nodes: usize,
+    /// Pods of Deployments at the beginning, about
+    #[arg(long, value_name = "N", default_value_t = 120)]
+    pub pods: usize,
+}
+
+#[cfg(feature = "sandbox")]
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "write a number".to_owned())?;
+    if (0.0..=1000.0).contains(&rate) {
+        Ok(rate)
+    } else {
+        Err("write a number from 0 to 1000".to_owned())
+    }
+}
+
+/// `informerd sandbox`.
+#[cfg(feature = "sandbox")]
+#[derive(Args, Clone, Debug)]
+pub struct SandboxArgs {
+    /// Address of its port; on loopback only
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Where to write a kubeconfig for it [default: a file among the temporary ones]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Nothing but the API: no world, and so no controllers and no nodes
+    #[arg(long)]
+    pub still: bool,
+    /// Its world
+    #[command(flatten)]
+    pub world: WorldArgs,
+    /// What to log
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "warn")]
+    pub log_filter: String,
+}
+
+/// `informerd demo`.
+#[cfg(feature = "sandbox")]
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// End after this time (20s, 5m), with a summary; otherwise with Ctrl-C
+    #[arg(long, value_name = "TIME", value_parser = cli::parse_duration)]
+    pub r#for: Option<Duration>,
+    /// How many consumers keep a copy of a kind each
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    pub consumers: usize,
+    /// The sandbox's world
+    #[command(flatten)]
+    pub world: WorldArgs,
+    /// What to log
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "error")]
+    pub log_filter: String,
 }
 
 /// `informerd config`.

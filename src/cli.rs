@@ -31,6 +31,7 @@ mod table;
 
 pub use print::Format;
 pub use target::{ReadArgs, TargetArgs};
+pub use time::parse as parse_duration;
 
 /// The reading commands; flatten them into the program's own.
 #[derive(Debug, Subcommand)]

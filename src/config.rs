@@ -338,6 +338,11 @@ pub fn load(args: &ServeArgs) -> Result<Config, ConfigError> {
     )
 }
 
+/// The same, of a text instead of a file.
+pub fn load_text(text: &str, args: &ServeArgs) -> Result<Config, ConfigError> {
+    read::config(Some((&Arc::from("built in"), text)), args)
+}
+
 /// What `informerd config check` does: the same checks as at start, and what the controllers say of it. Returns
 /// what the file says, for people.
 pub fn check(file: &FilePath, reads: &[Reads]) -> Result<String, ConfigError> {

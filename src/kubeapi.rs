@@ -52,13 +52,14 @@ mod wait;
 mod watch;
 
 pub use body::{Body, BodyError, full, json, stream, text};
+pub use options::Query;
 pub use read::{
     Opened, Other, Patience, PrinterColumn, Proven, Read, Reader, Resource, Subresource, Target,
 };
 pub use status::{Cause, Details, Invalid, Status, qualified};
 
 use accept::Form;
-use options::{ListOptions, Query, Version};
+use options::{ListOptions, Version};
 use route::Route;
 use scope::Scope;
 use table::Table;

@@ -26,8 +26,8 @@
 //! `config` and `args` (what to watch), `upstream` (the connection to the API server), `discovery` (which kinds
 //! it serves), `proof` (asks it whether what is cached is current), `columns` (what tables show of a kind), `aerospike`
 //! (the info protocol: asks database nodes, and judges what they say), `admin` (metrics and health), `client` and `cli`
-//! (the other end of the wire), `telemetry`,
-//! `heartbeat`, `shutdown`.
+//! (the other end of the wire), `telemetry`, `heartbeat`, `shutdown`; and `sandbox` (a Kubernetes in memory, to try all
+//! this out on), which a release image leaves out.
 //!
 //! # Who may know whom
 //!
@@ -89,6 +89,8 @@ pub mod object;
 pub mod proof;
 pub mod proto;
 pub mod readiness;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 pub mod shutdown;
 pub mod source;
 pub mod telemetry;

@@ -28,6 +28,16 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, error.exit_code()),
         },
+        #[cfg(feature = "sandbox")]
+        Command::Demo(args) => match runtime.block_on(app::demo(args)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, error.exit_code()),
+        },
+        #[cfg(feature = "sandbox")]
+        Command::Sandbox(args) => match runtime.block_on(app::sandbox(args)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, error.exit_code()),
+        },
         Command::Config(ConfigCommand::Check(args)) => {
             match config::check(&args.file, &app::reads()) {
                 // A reader that went away has seen enough.

@@ -68,6 +68,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("proof", &["cache", "object", "upstream"]),
     ("proto", &[]),
     ("readiness", &["cache", "heartbeat", "object", "shutdown"]),
+    (
+        "sandbox",
+        &["aerospike", "cache", "kubeapi", "object", "shutdown"],
+    ),
     ("shutdown", &[]),
     (
         "source",

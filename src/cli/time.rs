@@ -6,7 +6,11 @@ use std::time::Duration;
 pub(super) use crate::columns::time::{between, human, seconds};
 
 /// Reads `30s`, `5m`, `1h30m`, `500ms`.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+///
+/// It is none of these; the error says what to write.
+pub fn parse(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration: write 30s, 5m or 1h30m");
     let mut rest = text;
     let mut total = Duration::ZERO;

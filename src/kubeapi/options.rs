@@ -17,7 +17,7 @@ const MAX_SELECTOR: usize = 64 << 10;
 
 /// A request's parameters, decoded.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+pub struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 /// Which version of the objects is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub(super) struct ListOptions {
 
 impl<'a> Query<'a> {
     /// Of what stands after the question mark.
-    pub(super) fn parse(query: Option<&'a str>) -> Self {
+    pub fn parse(query: Option<&'a str>) -> Self {
         let pairs = query.unwrap_or_default().split('&');
         let pairs = pairs.filter(|pair| !pair.is_empty()).map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -60,7 +60,7 @@ impl<'a> Query<'a> {
     }
 
     /// The first value of a parameter.
-    pub(super) fn get(&self, key: &str) -> Option<&str> {
+    pub fn get(&self, key: &str) -> Option<&str> {
         let found = self.0.iter().find(|(name, _)| name == key);
         found.map(|(_, value)| &**value)
     }

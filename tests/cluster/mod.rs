@@ -11,6 +11,7 @@
 //! | database clusters of both operators, whose nodes are a model's: [`aerospike`] | `aerospike.rs` |
 //! | the daemon as a process: [`Daemon`] | `daemon.rs` |
 //! | a Python with the package of clients/python: [`python`] | `venv.rs` |
+//! | a cluster without Go: [`Sandbox`] | `sandbox.rs` |
 //!
 //! A test begins with
 //!
@@ -42,6 +43,7 @@ mod oracle;
 mod pki;
 mod process;
 mod proxy;
+mod sandbox;
 mod venv;
 
 pub use audit::{AuditLog, AuditedRequest};
@@ -58,6 +60,7 @@ pub use oracle::{DirectWatch, Listed, Seen, list_exact};
 pub use pki::{Authority, Certificate};
 pub use process::{Process, Scratch, free_port};
 pub use proxy::Proxy;
+pub use sandbox::Sandbox;
 pub use venv::python;
 
 /// Of the harness: whatever it was, with words for the person who runs the tests.
@@ -99,6 +102,17 @@ pub async fn private() -> Option<Cluster> {
     match Cluster::start(Extent::Api).await {
         Ok(cluster) => Some(cluster),
         Err(why) => panic!("no cluster for this test: {why}"),
+    }
+}
+
+/// A binary that is kubectl when its first argument is `kubectl`. `None` as for [`shared`].
+pub async fn kubectl() -> Option<PathBuf> {
+    if !can_start() {
+        return None;
+    }
+    match binaries::control_plane().await {
+        Ok(binaries) => Some(binaries.control_plane),
+        Err(why) => panic!("kubectl cannot be built: {why}"),
     }
 }
 

@@ -21,5 +21,7 @@ mod lifecycle;
 mod manifest;
 mod python;
 mod readiness;
+#[cfg(feature = "sandbox")]
+mod sandbox;
 mod support;
 mod sync;
