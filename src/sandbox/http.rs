@@ -25,6 +25,11 @@ use crate::{
 const MAX_BODY: usize = 3 << 20;
 const BODIES: &str = "application/json, application/yaml";
 
+/// What typed clients send where they can; nobody has the schemas here to read it by.
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+const HINT: &str = "; the sandbox does not read protobuf, which kubectl's own generators send: put `--dry-run=client -o \
+    yaml | kubectl apply -f -` behind the command";
+
 /// What the sandbox says of itself at `/version`. The part after the plus is for people.
 const VERSION: &str = "v1.36.3+sandbox";
 
@@ -395,6 +400,11 @@ impl Call<'_> {
                 serde_saphyr::from_str(&text).map_err(|error| {
                     Refusal::bad_request(format!("the object provided is unrecognized: {error}"))
                 })
+            }
+            PROTOBUF => {
+                let mut refusal = Refusal::media_type(BODIES);
+                refusal.message.push_str(HINT);
+                Err(refusal)
             }
             _ => Err(Refusal::media_type(BODIES)),
         }

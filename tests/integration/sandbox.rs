@@ -188,6 +188,10 @@ impl Kubectl {
     }
 }
 
+fn map(name: &str) -> String {
+    format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}}}, data: {{k: v}}}}")
+}
+
 const WEB: &str = "
 apiVersion: apps/v1
 kind: Deployment
@@ -366,13 +370,16 @@ async fn kubectl_is_refused_in_a_sandbox_as_by_an_api_server() {
     let Some(kubectl) = Kubectl::new(&["--still"]).await else {
         return;
     };
-    kubectl
-        .ok(&["create", "configmap", "a", "--from-literal=k=v"])
-        .await;
-    let again = kubectl.fails(&["create", "configmap", "a"], "").await;
-    assert_eq!(
-        again,
-        "error: failed to create configmap: configmaps \"a\" already exists\n"
+    kubectl.apply(&map("a"), &[]).await;
+    let again = kubectl.fails(&["create", "-f", "-"], &map("a")).await;
+    assert!(
+        again.contains("(AlreadyExists)") && again.contains("configmaps \"a\" already exists"),
+        "{again}"
+    );
+    let protobuf = kubectl.fails(&["create", "namespace", "b"], "").await;
+    assert!(
+        protobuf.contains("--dry-run=client -o yaml | kubectl apply -f -"),
+        "it says what to do instead: {protobuf}"
     );
     let wrong = WEB.replace("{app: web}}\n  template", "{app: other}}\n  template");
     let wrong = kubectl.fails(&["apply", "-f", "-"], &wrong).await;
@@ -381,7 +388,7 @@ async fn kubectl_is_refused_in_a_sandbox_as_by_an_api_server() {
         "{wrong}"
     );
     let nowhere = kubectl
-        .fails(&["create", "configmap", "b", "-n", "nowhere"], "")
+        .fails(&["apply", "-n", "nowhere", "-f", "-"], &map("b"))
         .await;
     assert!(
         nowhere.contains("namespaces \"nowhere\" not found"),
@@ -464,7 +471,8 @@ spec:
             "--timeout=10s",
         ])
         .await;
-    kubectl.ok(&["create", "namespace", "zoo"]).await;
+    let zoo = "{apiVersion: v1, kind: Namespace, metadata: {name: zoo}}";
+    assert_eq!(kubectl.apply(zoo, &[]).await, "namespace/zoo created\n");
     let cat = "{apiVersion: example.com/v1, kind: Cat, metadata: {name: tom, namespace: zoo}, spec: {lives: 9}}";
     assert_eq!(
         kubectl.apply(cat, &[]).await,
@@ -515,7 +523,7 @@ async fn kubectl_watches_what_happens_in_a_sandbox() {
     let Some(kubectl) = Kubectl::new(&["--still"]).await else {
         return;
     };
-    kubectl.ok(&["create", "configmap", "first"]).await;
+    kubectl.apply(&map("first"), &[]).await;
     let mut command = kubectl.command(&["get", "configmaps", "--watch", "-o", "name"]);
     let mut watch = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
@@ -525,7 +533,7 @@ async fn kubectl_watches_what_happens_in_a_sandbox() {
     };
     assert_eq!(next().await, "configmap/first");
     // Its watch goes on where its list has ended: nothing is missed, whenever it opens.
-    kubectl.ok(&["create", "configmap", "second"]).await;
+    kubectl.apply(&map("second"), &[]).await;
     assert_eq!(next().await, "configmap/second");
     kubectl.ok(&["label", "configmap", "first", "a=b"]).await;
     assert_eq!(next().await, "configmap/first");
