@@ -292,8 +292,8 @@ fn status(
     let enough = available >= desired - unavailable;
     let complete = !created && updated == desired && there == desired && available == desired;
     let held = |kind: &str| {
-        let conditions = list(deployment, &["status", "conditions"]).iter();
-        conditions.cloned().find(|it| text(it, &["type"]) == kind)
+        let mut conditions = list(deployment, &["status", "conditions"]).iter();
+        conditions.find(|it| text(it, &["type"]) == kind).cloned()
     };
     let (reason, message) = match enough {
         true => (
