@@ -541,6 +541,8 @@ pub async fn client(kubeconfig: &Path) -> Result<Client, Error> {
         Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     // A quiet watch is no failure.
     config.read_timeout = None;
+    // What the server says is to be seen, not what comes of asking again.
+    config.default_retry = false;
     config
         .headers
         .push((USER_AGENT, HeaderValue::from_static(TEST_USER_AGENT)));

@@ -119,7 +119,9 @@ async fn ask(client: &Client, row: &Row, target: &str) -> Answer {
         .body(Body::empty())
         .expect("the row is a request");
     let response = tokio::time::timeout(Duration::from_secs(20), client.send(request));
-    let response = response.await.expect("an answer in 20 s").expect(target);
+    let response = response.await;
+    let response = response.unwrap_or_else(|_| panic!("no answer in 20 s: {target}"));
+    let response = response.expect(target);
     let header = |name: &str| {
         let value = response.headers().get(name);
         value.map_or_else(String::new, |value| value.to_str().unwrap().to_owned())
@@ -127,7 +129,9 @@ async fn ask(client: &Client, row: &Row, target: &str) -> Answer {
     let (status, content_type) = (response.status().as_u16(), header("content-type"));
     let (retry_after, cache_control) = (header("retry-after"), header("cache-control"));
     let body = tokio::time::timeout(Duration::from_secs(20), response.into_body().collect());
-    let body = body.await.expect("the body ends").expect(target).to_bytes();
+    let body = body.await;
+    let body = body.unwrap_or_else(|_| panic!("the body does not end: {target}"));
+    let body = body.expect(target).to_bytes();
     let text = String::from_utf8(body.to_vec()).expect("answers are text");
     let bodies = serde_json::Deserializer::from_str(&text)
         .into_iter()
