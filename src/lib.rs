@@ -24,7 +24,7 @@
 //!
 //! Data goes one way; there are no loops. `app` wires it all and nothing else does. Beside the way stand:
 //! `config` and `args` (what to watch), `upstream` (the connection to the API server), `discovery` (which kinds
-//! it serves), `aerospike` (the info protocol: asks database nodes, and judges what they say), `admin` (metrics and health), `client` and `cli` (the other end of the wire), `telemetry`,
+//! it serves), `auth` (who calls, and what they may see), `tls`, `aerospike` (the info protocol: asks database nodes, and judges what they say), `admin` (metrics and health), `client` and `cli` (the other end of the wire), `telemetry`,
 //! `heartbeat`, `shutdown`.
 //!
 //! # Who may know whom
@@ -52,6 +52,9 @@
 //!   other pods than there are now; each true verdict's window holds an instant at which it was so
 //!   (`aerospike::simulation`, `controller::aerospike::tests`).
 //! - Invariant: a wait that is made after a write is not satisfied by what was before it (`api::readiness::tests`).
+//! - Invariant: where callers are asked who they are, nothing is looked up for one before the API server has said
+//!   that it may have it, and nothing reaches it 30 s after it may not any more (`auth::tests`,
+//!   `tests/integration/trust.rs`).
 //! - Invariant: a token is given only where all that was sent before it is complete (`api::merge`).
 //!
 //! # What it costs
@@ -65,6 +68,7 @@ pub mod aerospike;
 pub mod api;
 pub mod app;
 pub mod args;
+pub mod auth;
 pub mod cache;
 pub mod cli;
 pub mod client;
@@ -80,4 +84,5 @@ pub mod readiness;
 pub mod shutdown;
 pub mod source;
 pub mod telemetry;
+pub mod tls;
 pub mod upstream;

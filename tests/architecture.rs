@@ -13,15 +13,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "api",
         &[
+            "auth",
             "cache",
             "digest",
             "object",
             "proto",
             "readiness",
             "shutdown",
+            "tls",
         ],
     ),
     ("args", &["cli"]),
+    ("auth", &["upstream"]),
     ("cache", &["digest", "object"]),
     ("cli", &["client", "object", "proto"]),
     ("client", &["digest", "object", "proto"]),
@@ -60,6 +63,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("telemetry", &[]),
+    ("tls", &[]),
     ("upstream", &["args", "config"]),
 ];
 
