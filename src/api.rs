@@ -5,20 +5,20 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::StreamExt;
-use tonic::transport::{Server, server::TcpConnectInfo};
+use tonic::transport::Server;
 
 use crate::{
     cache::{Catalog, Limits},
     readiness::Board,
     shutdown::{Shutdown, Stage},
+    tls::Acceptor,
 };
 
+pub mod access;
 mod ask;
 pub mod cache;
 pub mod consumers;
@@ -27,10 +27,12 @@ mod flush;
 mod freshness;
 mod gather;
 pub mod introspection;
+mod listen;
 mod merge;
 mod messages;
 pub mod query;
 pub mod readiness;
+mod sign_in;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -38,7 +40,9 @@ pub mod token;
 mod wait;
 mod watch;
 
+pub use access::Access;
 pub use consumers::{Caller, Consumers};
+pub use sign_in::Limits as CallLimits;
 pub use status::Error;
 
 /// Streams that one connection may have open at once.
@@ -47,6 +51,12 @@ const MAX_STREAMS: u32 = 4096;
 const MAX_REQUEST: usize = 256 << 10;
 /// Largest header list that is read.
 const MAX_HEADERS: u32 = 16 << 10;
+/// Largest frame that is read; requests are small.
+const MAX_FRAME: u32 = 16 << 10;
+/// Streams that a peer may have reset before anybody looked at them; and those that were reset for its errors.
+/// Whoever does more of that is cut off.
+const MAX_RESETS: usize = 64;
+const MAX_ERROR_RESETS: usize = 256;
 /// How often an idle connection is probed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -65,6 +75,7 @@ struct Inner {
     /// Tells this process's tokens from others'.
     incarnation: u64,
     shutdown: Shutdown,
+    access: Access,
 }
 
 impl fmt::Debug for Inner {
@@ -95,15 +106,16 @@ impl Api {
     pub fn new(catalog: Catalog, settings: Settings, shutdown: Shutdown) -> Self {
         let none: [&str; 0] = [];
         let board = Board::new(none, Limits::default());
-        Self::with_board(catalog, board, None, settings, shutdown)
+        Self::with_board(catalog, board, None, settings, Access::Open, shutdown)
     }
 
-    /// The same with verdicts. `live` asks the API server itself.
+    /// The same with verdicts. `live` asks the API server itself; `access` says who may call.
     pub fn with_board(
         catalog: Catalog,
         board: Board,
         live: Option<Arc<dyn readiness::Live>>,
         settings: Settings,
+        access: Access,
         shutdown: Shutdown,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -116,6 +128,7 @@ impl Api {
             flushes: flush::Flushes::default(),
             incarnation: fastrand::u64(1..),
             shutdown,
+            access,
         }))
     }
 
@@ -129,6 +142,18 @@ impl Api {
         &self.0.catalog
     }
 
+    /// What to say of a kind that is not here; of those that are, only where everybody may know.
+    fn not_configured(&self, resource: &str) -> Error {
+        let names = self.catalog().iter().map(|kind| kind.name.as_str());
+        Error::NotConfigured {
+            resource: resource.chars().take(253).collect(),
+            configured: match self.0.access {
+                Access::Open => names.collect::<Vec<_>>().join(", "),
+                Access::Guarded { .. } => String::new(),
+            },
+        }
+    }
+
     fn is_draining(&self) -> bool {
         self.0.shutdown.stage() != Stage::Running
     }
@@ -138,6 +163,7 @@ impl Api {
     pub async fn serve(
         self,
         listener: tokio::net::TcpListener,
+        tls: Option<Acceptor>,
         health: impl tonic::server::NamedService
         + Clone
         + Send
@@ -150,10 +176,8 @@ impl Api {
             Future: Send + 'static,
         >,
     ) -> Result<(), ServeError> {
-        let incoming = tonic::transport::server::TcpIncoming::from(listener)
-            .with_nodelay(Some(true))
-            .with_keepalive(Some(KEEPALIVE))
-            .map(|stream| stream.map(gather::Gather::new));
+        let incoming = listen::incoming(listener, tls);
+        let door = sign_in::SignIn::new(self.0.access.clone(), CallLimits::default());
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(crate::proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -167,7 +191,11 @@ impl Api {
         let draining = self.0.shutdown.draining_owned();
         Server::builder()
             .trace_fn(|request| tracing::info_span!("rpc", method = request.uri().path()))
+            .layer(door)
             .max_concurrent_streams(MAX_STREAMS)
+            .max_frame_size(MAX_FRAME)
+            .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
+            .http2_max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
             .http2_max_header_list_size(MAX_HEADERS)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
@@ -218,6 +246,14 @@ pub fn describe_metrics() {
         Unit::Seconds,
         "Time from a call to the headers of its answer, by method."
     );
+    describe_counter!(
+        "informerd_calls_shed_total",
+        "Calls that were refused because their caller, or all, had too many at once."
+    );
+    describe_counter!(
+        "informerd_connections_refused_total",
+        "Connections that were cut at once because too many were open."
+    );
     describe_gauge!("informerd_consumers", "Open streams, by method.");
     describe_counter!(
         "informerd_consumer_resets_total",
@@ -236,12 +272,11 @@ fn now() -> Instant {
 
 /// Who calls, from what the transport and the metadata say.
 fn caller(extensions: &http::Extensions, user_agent: Option<&str>) -> Caller {
-    let peer = extensions
-        .get::<TcpConnectInfo>()
-        .and_then(TcpConnectInfo::remote_addr);
+    let asking = access::Asking::of(extensions);
     Caller {
-        peer: peer.map(|peer: SocketAddr| peer),
+        peer: asking.presented().and_then(|presented| presented.peer),
         user_agent: user_agent.unwrap_or_default().chars().take(256).collect(),
+        subject: asking.subject().cloned(),
     }
 }
 

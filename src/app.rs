@@ -10,6 +10,7 @@ use crate::{
     admin::{self, Admin, FirstSync, Transitions, health},
     api::{self, Api},
     args::ServeArgs,
+    auth,
     cache::{Catalog, Kind, Limits, Writer},
     config::{self, Config, ConfigError, KindConfig, LogFormat, Namespaces, Reads, Start},
     controller,
@@ -21,11 +22,13 @@ use crate::{
     shutdown::{Shutdown, Stage},
     source::{self, Source, SourceSettings},
     telemetry::{self, TelemetryError},
+    tls::{self, Acceptor, TlsError},
     upstream::{self, ConnectError, Upstream, UpstreamSettings},
 };
 
 mod control;
 mod live;
+mod trust;
 
 use live::LiveReads;
 
@@ -56,6 +59,12 @@ pub enum AppError {
         /// Why.
         source: io::Error,
     },
+    /// Certificates cannot be used.
+    #[error("tls: {0}")]
+    Tls(#[from] TlsError),
+    /// No keys can be made up for what is remembered of callers.
+    #[error("the system has no randomness")]
+    NoRandomness,
     /// gRPC could not be offered.
     #[error(transparent)]
     Serve(#[from] api::ServeError),
@@ -129,6 +138,11 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
     );
     daemon.run("credentials", reloader.run());
     daemon.run("discovery", registry.clone().run());
+    let tls = trust::tls(&config)?.map(|(tls, reloader)| {
+        let beat = daemon.heartbeats.register("certificates");
+        daemon.run("certificates", reloader.run(move || beat.beat()));
+        tls
+    });
     let (catalog, first_sync) = daemon.follow(&config, &upstream, &registry)?;
     let board = control::start(&mut daemon, &config, &catalog, &upstream);
 
@@ -149,13 +163,16 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
         bookmark_interval: config.bookmark_interval,
     };
     let live: Arc<dyn api::readiness::Live> = Arc::new(LiveReads::new(upstream.clone()));
+    let access = trust::access(&config, &upstream, &registry, tls.as_ref())?;
     let api = Api::with_board(
         catalog.clone(),
         board,
         Some(live),
         settings,
+        access,
         shutdown.clone(),
     );
+    let acceptor = tls.map(|tls| Acceptor::new(tls, tls::Limits::default()));
     let (consumers, beat) = (
         api.consumers().clone(),
         daemon.heartbeats.register("consumers"),
@@ -171,7 +188,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
         shutdown: shutdown.clone(),
     };
     let admin_port = tokio::spawn(admin_port.serve(admin));
-    let grpc = tokio::spawn(api.serve(grpc, health));
+    let grpc = tokio::spawn(api.serve(grpc, acceptor, health));
     let signals = tokio::spawn(signals);
     let checked = check_kinds(config, registry);
     let outcome = daemon.supervise(grpc, checked).await;
@@ -191,6 +208,8 @@ fn describe_metrics() {
     controller::node::describe_metrics();
     controller::aerospike::describe_metrics();
     readiness::describe_metrics();
+    auth::describe_metrics();
+    tls::describe_metrics();
     api::describe_metrics();
 }
 

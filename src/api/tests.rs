@@ -16,6 +16,8 @@ use crate::{
     },
 };
 
+mod guarded_tests;
+
 type Client = CacheServiceClient<CacheService>;
 
 /// A kind in one shard, or in several, and the services over it.

@@ -17,6 +17,7 @@ use tonic::{Status, body::Body};
 
 use super::{
     Api, Error,
+    access::{Admitted, Asking, Held},
     ask::{self, Ask},
     caller,
     consumers::{Asked, Registration},
@@ -31,6 +32,7 @@ use super::{
     wait,
 };
 use crate::{
+    auth::Verb,
     cache::{Identity, Kind, Phase, Position, Shard, Status as ShardStatus, Subscription, Use},
     object::Object,
     proto::{self, MarkType},
@@ -67,10 +69,12 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         request.extensions(),
         user_agent.and_then(|value| value.to_str().ok()),
     );
+    let asking = Asking::of(request.extensions());
     let request = ask::read(request).await?;
     let ask = Ask::new(&request)?;
     let scope = request.scope.clone().unwrap_or_default();
-    let kind = query::find_kind(api.catalog(), &scope)?;
+    let admitted = api.admit(&asking, Verb::Watch, &scope).await?;
+    let kind = query::find_kind(&api, &scope)?;
     let asked = Asked {
         scope,
         view: request.view,
@@ -89,6 +93,8 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         notify: Arc::default(),
         drain_check_at: Instant::now(),
         draining: Box::pin(api.0.shutdown.draining_owned()),
+        held: admitted.hold(),
+        admitted,
         waiting: Vec::new(),
         stream: None,
         out: VecDeque::new(),
@@ -129,6 +135,9 @@ struct Watch {
     drain_check_at: Instant,
     /// Kept, because to begin waiting anew takes a lock that all streams share.
     draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// What the call was held against when it came, and is held against again and again.
+    admitted: Admitted,
+    held: Held,
     /// Wakes once the kind's identity is known.
     waiting: Vec<Subscription>,
     /// Absent until then.
@@ -167,7 +176,7 @@ impl Watch {
     /// Ties the request to its kind, once that is known. Whether it is.
     fn begin(&mut self) -> Result<bool, Error> {
         if let Some(open) = &mut self.stream {
-            open.follow(&self.kind, &self.request)?;
+            open.follow(&self.kind, &self.request, &self.admitted)?;
             return Ok(true);
         }
         if self.waiting.is_empty() {
@@ -179,6 +188,7 @@ impl Watch {
         };
         let request = &self.request;
         let scope = request.scope.clone().unwrap_or_default();
+        self.admitted.check(&scope.resource, &identity)?;
         let query = Query::new(
             self.kind.clone(),
             &identity,
@@ -221,9 +231,11 @@ impl Watch {
     async fn next_frame(&mut self) -> Option<Frame<Bytes>> {
         // Not with each frame, since it takes a lock that all streams share. Whoever idles is woken for it.
         let now = Instant::now();
-        if now >= self.drain_check_at && self.out.is_empty() && matches!(self.end, End::No) {
+        if now >= self.drain_check_at && matches!(self.end, End::No) {
             self.drain_check_at = now + DRAIN_CHECK;
-            if self.api.is_draining() {
+            if let Some(over) = self.held.over() {
+                self.revoke(over);
+            } else if self.out.is_empty() && self.api.is_draining() {
                 self.finish(Error::Draining);
             }
         }
@@ -265,6 +277,7 @@ impl Watch {
             biased;
             () = self.notify.notified() => {}
             () = &mut self.draining => self.finish(Error::Draining),
+            over = self.held.ended() => self.revoke(over),
             () = &mut self.alarm => {}
         }
     }
@@ -409,15 +422,36 @@ impl Watch {
         self.push(&mark);
     }
 
+    /// Ends the stream because its rights are over. What was not sent yet is not sent any more, and the last token
+    /// that was is the last: one behind what is dropped would lose it.
+    fn revoke(&mut self, over: Error) {
+        let unsent = !self.out.is_empty();
+        self.out.clear();
+        let mut last = self.last(&over);
+        if unsent {
+            last.token.clear();
+        }
+        self.end_with(&last, over);
+    }
+
     /// Ends the stream with a mark that says why, and then the status.
     fn finish(&mut self, error: Error) {
-        let mark = proto::Mark {
+        let last = self.last(&error);
+        self.end_with(&last, error);
+    }
+
+    fn last(&self, error: &Error) -> proto::Mark {
+        proto::Mark {
             reason: error.reason().to_owned(),
             message: error.to_string(),
             retry_after: error.retry_after().and_then(super::duration),
             ..self.mark(MarkType::End)
-        };
-        self.push(&mark);
+        }
+    }
+
+    fn end_with(&mut self, last: &proto::Mark, error: Error) {
+        self.registration.consumer.ends(error.reason());
+        self.push(last);
         self.end = End::With(error.into());
     }
 
@@ -476,6 +510,7 @@ impl Open {
         &mut self,
         kind: &Arc<Kind>,
         request: &proto::WatchObjectsRequest,
+        admitted: &Admitted,
     ) -> Result<(), Error> {
         let Some(identity) = kind
             .identity()
@@ -484,6 +519,7 @@ impl Open {
             return Ok(());
         };
         let scope = request.scope.clone().unwrap_or_default();
+        admitted.check(&scope.resource, &identity)?;
         self.query = Query::new(
             kind.clone(),
             &identity,

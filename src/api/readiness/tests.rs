@@ -82,7 +82,14 @@ impl Fixture {
         let live: Arc<dyn Live> = server.clone();
         let settings = Settings::default();
         Self {
-            api: Api::with_board(catalog, board, Some(live), settings, shutdown.clone()),
+            api: Api::with_board(
+                catalog,
+                board,
+                Some(live),
+                settings,
+                crate::api::Access::Open,
+                shutdown.clone(),
+            ),
             writer,
             judged,
             server,
