@@ -20,3 +20,4 @@ mod python;
 mod readiness;
 mod support;
 mod sync;
+mod trust;
