@@ -321,6 +321,7 @@ impl Daemon {
             settings,
             upstream.clone(),
             resolved,
+            registry.server_version(),
             beat,
         );
         // Sources go on while streams drain, so that those end with the latest token.

@@ -9,6 +9,7 @@ use std::{fmt, sync::Arc};
 use crate::object::names;
 
 mod catalog;
+mod crds;
 #[cfg(test)]
 mod fake;
 mod fetch;
@@ -60,6 +61,8 @@ pub struct ResolvedKind {
     pub verbs: Vec<String>,
     /// The paths in the CRD's `selectableFields`, as written there (`.spec.color`).
     pub selectable: Vec<String>,
+    /// That of the CRD; empty where there is none, or none that may be read.
+    pub uid: String,
 }
 
 impl ResolvedKind {
@@ -109,6 +112,11 @@ impl ResolvedKind {
         }
     }
 
+    /// Whether a CRD may stand behind it: the group of one has a dot; `apps` and the like need not be asked for.
+    pub(crate) fn may_be_custom(&self) -> bool {
+        self.group.contains('.')
+    }
+
     /// Whether it can be listed and watched.
     pub fn is_watchable(&self) -> bool {
         ["list", "watch"]
@@ -151,6 +159,7 @@ mod tests {
             namespaced: true,
             verbs: ["get", "list", "watch"].map(str::to_owned).to_vec(),
             selectable: Vec::new(),
+            uid: String::new(),
         }
     }
 

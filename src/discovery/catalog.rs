@@ -100,6 +100,7 @@ impl Catalog {
                         namespaced: resource.scope.as_deref() == Some("Namespaced"),
                         verbs: resource.verbs,
                         selectable: Vec::new(),
+                        uid: String::new(),
                     }))
                 });
                 let stale = version.freshness.as_deref() == Some("Stale");

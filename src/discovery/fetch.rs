@@ -15,6 +15,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{
     Catalog, ResolvedKind,
     catalog::{Group, Version},
+    crds::{Edition, Look},
 };
 use crate::upstream::{Upstream, UpstreamError, Verb};
 
@@ -98,30 +99,28 @@ impl Discovery {
         self.catalog.as_ref()
     }
 
-    /// The paths of a CRD's `selectableFields` for the version of `kind`. None for what is not a CRD, or where
-    /// CRDs may not be read.
-    pub async fn selectable_fields(
+    /// The version of the API server, `v1.36.3`; `None` where it does not say.
+    pub async fn server_version(&self) -> Option<Arc<str>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Version {
+            git_version: String,
+        }
+        let (_, _, body) = get(&self.upstream, "/version", "application/json", None)
+            .await
+            .ok()?;
+        let version: Version = parse(&body, "version").ok()?;
+        Some(version.git_version.into())
+    }
+
+    /// The kind with what its CRD says of it: uid, and the paths of `selectableFields` for its version. As it is
+    /// where it is not a CRD's, or where CRDs may not be read.
+    pub(super) async fn with_crd(
         &self,
         kind: &ResolvedKind,
-    ) -> Result<Vec<String>, UpstreamError> {
-        // A CRD's group has a dot; `apps` and the like need not be asked for.
-        if !kind.group.contains('.') {
-            return Ok(Vec::new());
-        }
-        let path = format!(
-            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{}.{}",
-            kind.plural, kind.group
-        );
-        let crd: Crd = match get(&self.upstream, &path, "application/json", None).await {
-            Ok((_, _, body)) => parse(&body, "CustomResourceDefinition")?,
-            Err(error) if error.status().is_some_and(|status| status.is_not_found()) => {
-                return Ok(Vec::new());
-            }
-            Err(error) if error.status().is_some_and(|status| status.is_forbidden()) => {
-                tracing::info!(kind = %kind, %error, "cannot read the CRD's selectable fields");
-                return Ok(Vec::new());
-            }
-            Err(error) => return Err(error),
+    ) -> Result<(ResolvedKind, Look), UpstreamError> {
+        let Some(crd) = self.crd(kind).await? else {
+            return Ok((kind.clone(), Look::new(None)));
         };
         let version = crd
             .spec
@@ -131,12 +130,38 @@ impl Discovery {
         let fields = version
             .map(|version| version.selectable_fields)
             .unwrap_or_default();
-        Ok(fields.into_iter().map(|field| field.json_path).collect())
+        let kind = ResolvedKind {
+            selectable: fields.into_iter().map(|field| field.json_path).collect(),
+            uid: crd.metadata.uid.clone(),
+            ..kind.clone()
+        };
+        Ok((kind, Look::new(Some(crd.metadata))))
+    }
+
+    async fn crd(&self, kind: &ResolvedKind) -> Result<Option<Crd>, UpstreamError> {
+        if !kind.may_be_custom() {
+            return Ok(None);
+        }
+        let path = format!(
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{}.{}",
+            kind.plural, kind.group
+        );
+        match get(&self.upstream, &path, "application/json", None).await {
+            Ok((_, _, body)) => parse(&body, "CustomResourceDefinition").map(Some),
+            Err(error) if error.status().is_some_and(|status| status.is_not_found()) => Ok(None),
+            Err(error) if error.status().is_some_and(|status| status.is_forbidden()) => {
+                tracing::info!(kind = %kind, %error, "cannot read the CRD's selectable fields");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
 #[derive(Deserialize)]
 struct Crd {
+    #[serde(default)]
+    metadata: Edition,
     spec: CrdSpec,
 }
 
@@ -279,6 +304,7 @@ async fn group_version(
                 namespaced: resource.namespaced,
                 verbs: resource.verbs,
                 selectable: Vec::new(),
+                uid: String::new(),
             })
         });
     Ok(kinds.collect())

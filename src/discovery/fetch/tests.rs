@@ -150,24 +150,25 @@ async fn selectable_fields_are_those_of_the_version() {
     let mut discovery = Discovery::new(server.upstream());
     discovery.poll().await.unwrap();
     let widgets = discovery.catalog().unwrap().resolve("widgets").unwrap();
-    assert_eq!(
-        discovery.selectable_fields(&widgets).await.unwrap(),
-        [""; 0],
-        "not a CRD"
-    );
+    let fields =
+        async |of: &Discovery| Ok::<_, UpstreamError>(of.with_crd(&widgets).await?.0.selectable);
+    assert_eq!(fields(&discovery).await.unwrap(), [""; 0], "not a CRD");
     let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.acme.io";
-    server.set(path, 200, json!({"spec": {"versions": [{"name": "v2", "selectableFields": [{"jsonPath": ".spec.size"}]},
-        {"name": "v1", "selectableFields": [{"jsonPath": ".spec.color"}]}]}}));
-    assert_eq!(
-        discovery.selectable_fields(&widgets).await.unwrap(),
-        [".spec.color"]
+    server.set(
+        path,
+        200,
+        json!({"metadata": {"uid": "u", "generation": 3}, "spec": {"versions": [
+        {"name": "v2", "selectableFields": [{"jsonPath": ".spec.size"}]},
+        {"name": "v1", "selectableFields": [{"jsonPath": ".spec.color"}]}]}}),
     );
+    assert_eq!(fields(&discovery).await.unwrap(), [".spec.color"]);
+    assert_eq!(discovery.with_crd(&widgets).await.unwrap().0.uid, "u");
     server.set(path, 403, json!({}));
     assert_eq!(
-        discovery.selectable_fields(&widgets).await.unwrap(),
+        fields(&discovery).await.unwrap(),
         [""; 0],
         "may not be read"
     );
     server.set(path, 500, json!({}));
-    assert!(discovery.selectable_fields(&widgets).await.is_err());
+    assert!(fields(&discovery).await.is_err());
 }

@@ -110,7 +110,11 @@ async fn a_kind_is_gone_only_when_it_stays_away() {
     sleep(Duration::from_secs(3)).await;
     server.serve(&[PODS, WIDGETS]);
     sleep(Duration::from_secs(60)).await;
-    assert!(!widgets.has_changed().unwrap());
+    assert!(
+        widgets.has_changed().unwrap(),
+        "whoever waits for it is told to ask again"
+    );
+    assert!(widgets.borrow_and_update().kind().is_some());
 
     server.serve(&[PODS]);
     let begun = Instant::now();
@@ -191,4 +195,86 @@ async fn selectable_fields_come_with_the_kind() {
     );
     next(&mut widgets).await;
     assert_eq!(widgets.borrow().kind().unwrap().selectable, [".spec.color"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fields_that_are_edited_into_a_crd_are_found_and_other_edits_are_nobodys_business() {
+    let server = FakeServer::serving(&[WIDGETS]);
+    let running = run(&server);
+    server.crd("u", 1, &[".spec.color"]).await;
+    let mut widgets = running.registry.subscribe("widgets");
+    next(&mut widgets).await;
+    sleep(Duration::from_secs(100)).await;
+    server.asked();
+    server.crd("u", 2, &[".spec.color"]).await;
+    sleep(Duration::from_secs(100)).await;
+    assert!(!widgets.has_changed().unwrap());
+    let looks = |asked: Vec<String>| {
+        asked
+            .iter()
+            .filter(|path| path.contains("definitions/"))
+            .count()
+    };
+    assert_eq!(looks(server.asked()), 1, "one edit, one look");
+
+    server.crd("u", 3, &[".spec.color", ".spec.size"]).await;
+    let begun = Instant::now();
+    widgets.changed().await.unwrap();
+    assert!(
+        begun.elapsed() <= Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    let kind = widgets.borrow_and_update().kind().unwrap().clone();
+    assert_eq!(kind.selectable, [".spec.color", ".spec.size"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crd_that_is_deleted_and_made_anew_within_seconds_is_another_one() {
+    let server = FakeServer::serving(&[WIDGETS]);
+    let running = run(&server);
+    server.crd("one", 1, &[]).await;
+    let mut widgets = running.registry.subscribe("widgets");
+    next(&mut widgets).await;
+    assert_eq!(widgets.borrow_and_update().kind().unwrap().uid, "one");
+    server.serve(&[]);
+    server.crd_event().await;
+    sleep(Duration::from_secs(2)).await;
+    server.serve(&[WIDGETS]);
+    server.crd("two", 1, &[]).await;
+    let is_two = |served: &Availability| served.kind().is_some_and(|kind| kind.uid == "two");
+    let found = timeout(Duration::from_secs(2), widgets.wait_for(is_two));
+    found.await.expect("soon").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upgrade_of_the_server_is_noticed() {
+    let server = FakeServer::serving(&[PODS]);
+    server.set(
+        "/version",
+        200,
+        serde_json::json!({"gitVersion": "v1.36.3"}),
+    );
+    let running = run(&server);
+    let mut version = running.registry.server_version();
+    let mut pods = running.registry.subscribe("pods");
+    next(&mut pods).await;
+    assert_eq!(
+        &**version.borrow_and_update(),
+        "v1.36.3",
+        "before its kinds"
+    );
+    sleep(Duration::from_secs(100)).await;
+    assert!(!version.has_changed().unwrap());
+    server.set(
+        "/version",
+        200,
+        serde_json::json!({"gitVersion": "v1.37.0"}),
+    );
+    sleep(Duration::from_secs(100)).await;
+    assert_eq!(&**version.borrow_and_update(), "v1.37.0");
+    // That it does not say is no news.
+    server.set("/version", 403, serde_json::json!({}));
+    sleep(Duration::from_secs(100)).await;
+    assert!(!version.has_changed().unwrap());
 }
