@@ -32,6 +32,7 @@ mod messages;
 mod patience;
 pub mod query;
 pub mod readiness;
+mod revisions;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -61,6 +62,7 @@ struct Inner {
     catalog: Catalog,
     board: Board,
     live: Option<Arc<dyn readiness::Live>>,
+    revisions: revisions::Revisions,
     settings: Settings,
     consumers: Arc<Consumers>,
     projections: Arc<encode::Projections>,
@@ -113,6 +115,7 @@ impl Api {
             catalog,
             board,
             live,
+            revisions: revisions::Revisions::default(),
             settings,
             consumers: Arc::default(),
             projections: Arc::default(),

@@ -49,6 +49,14 @@ pub trait Live: Send + Sync + 'static {
         identity: &'a Identity,
         key: &'a Key,
     ) -> BoxFuture<'a, Result<Option<Seen>, String>>;
+
+    /// How far the API server is at this moment, as it says where objects of this kind are; of all namespaces where
+    /// `namespace` is empty.
+    fn revision<'a>(
+        &'a self,
+        identity: &'a Identity,
+        namespace: &'a str,
+    ) -> BoxFuture<'a, Result<u64, String>>;
 }
 
 /// The service, ready to be added to a server.

@@ -23,10 +23,11 @@ use super::{
     encode::{self, Encoder},
     flush::{self, Due, Flush},
     freshness,
-    merge::{Merge, Next, reason_word},
+    merge::{Ahead, Merge, Next, reason_word},
     messages::{self, Work},
     now,
     query::{self, Query},
+    revisions::Answer,
     token::{Token, TokenPosition},
     wait,
 };
@@ -91,6 +92,7 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         draining: Box::pin(api.0.shutdown.draining_owned()),
         waiting: Vec::new(),
         stream: None,
+        doubts: Vec::new(),
         out: VecDeque::new(),
         bookmark_at,
         alarm: Box::pin(sleep_until(bookmark_at)),
@@ -133,6 +135,8 @@ struct Watch {
     waiting: Vec<Subscription>,
     /// Absent until then.
     stream: Option<Open>,
+    /// Tokens that are ahead of their shards, and what the API server says of that.
+    doubts: Vec<(Ahead, Answer)>,
     out: VecDeque<Bytes>,
     bookmark_at: Instant,
     /// Rings when it is time to look, or before: to set it anew for each flush would cost more than to look again.
@@ -261,9 +265,16 @@ impl Watch {
         if self.alarm.deadline() > until || self.alarm.is_elapsed() {
             self.alarm.as_mut().reset(until);
         }
+        let answered = async {
+            match self.doubts.first() {
+                Some((_, answer)) => drop(answer.clone().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = self.notify.notified() => {}
+            () = answered => {}
             () = &mut self.draining => self.finish(Error::Draining),
             () = &mut self.alarm => {}
         }
@@ -280,6 +291,11 @@ impl Watch {
         if open.work.is_some() {
             self.send_some();
             return Ok(true);
+        }
+        let is_answered = |(_, answer): &mut (Ahead, Answer)| answer.peek().is_some();
+        for (ahead, answer) in self.doubts.extract_if(.., is_answered) {
+            let revision = answer.peek().and_then(|answer| answer.as_ref().ok());
+            open.merge.settle(&ahead, revision.copied())?;
         }
         match open.merge.next(
             &*open.query.selection,
@@ -310,6 +326,16 @@ impl Watch {
                 };
                 self.push(&mark);
             }
+            Next::Ahead(ahead) => match &self.api.0.live {
+                Some(live) => {
+                    let (api, identity) = (&self.api.0, &open.identity);
+                    let (namespace, since) = (&ahead.namespace, ahead.since);
+                    let revisions = &api.revisions;
+                    let answer = revisions.ask(live, &self.kind, identity, namespace, since);
+                    self.doubts.push((ahead, answer));
+                }
+                None => open.merge.settle(&ahead, None)?,
+            },
         }
         Ok(true)
     }

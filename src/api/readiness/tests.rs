@@ -44,6 +44,10 @@ impl Live for Server {
         let seen = self.seen.lock().unwrap().clone();
         Box::pin(async move { seen.unwrap_or_else(|| Err("cannot be reached".to_owned())) })
     }
+
+    fn revision<'a>(&'a self, _: &'a Identity, _: &'a str) -> BoxFuture<'a, Result<u64, String>> {
+        Box::pin(async { Err("not asked".to_owned()) })
+    }
 }
 
 /// Pods and their verdicts.
