@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     breaker::BreakerSettings,
-    evidence::{Member, Survey, Window},
+    evidence::{Member, Survey},
     model::{Build, Manner, Model, Rules, Wire},
     probe::{ProbeSettings, Prober},
     verdict::{Expected, Judgement, State, judge},
@@ -109,7 +109,7 @@ impl Scene {
 }
 
 /// Something happens to the cluster.
-fn happen(model: &Model, bad_manners: &mut BTreeSet<usize>, rng: &mut Rng) {
+pub(crate) fn happen(model: &Model, bad_manners: &mut BTreeSet<usize>, rng: &mut Rng) {
     let size = model.size();
     let node = rng.usize(0..size.max(1));
     match rng.u32(0..16) {
@@ -164,7 +164,7 @@ async fn relay(model: &Model, begun: Instant, rng: &mut Rng) {
 }
 
 /// All troubles are over.
-fn calm(model: &Model) {
+pub(crate) fn calm(model: &Model) {
     model.heal();
     for node in 0..model.size() {
         model.start(node);
@@ -176,14 +176,14 @@ fn calm(model: &Model) {
 }
 
 /// Spans in which the value was true, the last open-ended at `end`.
-fn spans(turns: &[(Instant, bool)], end: Instant) -> Vec<(Instant, Instant)> {
+pub(crate) fn spans(turns: &[(Instant, bool)], end: Instant) -> Vec<(Instant, Instant)> {
     let ends = turns.iter().skip(1).map(|turn| turn.0).chain([end]);
     let spans = turns.iter().zip(ends).filter(|(turn, _)| turn.1);
     spans.map(|(turn, end)| (turn.0, end)).collect()
 }
 
-fn holds_a_safe_instant(truth: &[(Instant, bool)], window: &Window) -> bool {
-    let (a, b) = (window.start.instant, window.end.instant);
+/// Whether it was so at some instant between the two.
+pub(crate) fn holds_a_safe_instant(truth: &[(Instant, bool)], a: Instant, b: Instant) -> bool {
     let far = b + Duration::from_secs(1);
     let mut safe = spans(truth, far).into_iter();
     safe.any(|(from, until)| from <= b && until > a)
@@ -258,7 +258,7 @@ async fn history(seed: u64) -> Tally {
     let truth = model.truth();
     for (_, window) in &promised {
         assert!(
-            holds_a_safe_instant(&truth, window),
+            holds_a_safe_instant(&truth, window.start.instant, window.end.instant),
             "safe at no instant of {window:?}; said: {said:#?}"
         );
         tally.ready += 1;

@@ -120,8 +120,8 @@ impl Connect for Counted {
 }
 
 /// A cluster `default/cache`, its nodes, and everything that judges them.
-struct Scene {
-    model: Model,
+pub(super) struct Scene {
+    pub(super) model: Model,
     clusters: Fed,
     sets: Fed,
     pods: Fed,
@@ -164,7 +164,10 @@ impl Scene {
     }
 
     fn new(size: usize, config: AerospikeConfig, installed: bool) -> Self {
-        let model = Model::new(size, Rules::default(), 7);
+        Self::of(Model::new(size, Rules::default(), 7), config, installed)
+    }
+
+    pub(super) fn of(model: Model, config: AerospikeConfig, installed: bool) -> Self {
         let shutdown = Shutdown::new();
         let mut clusters = Fed::unlisted(
             "acko.io",
@@ -252,7 +255,7 @@ impl Scene {
     }
 
     /// Writes the cluster's object.
-    fn resize(&mut self, size: usize) {
+    pub(super) fn resize(&mut self, size: usize) {
         let json = json!({"spec": {"size": size}, "status": {"observedGeneration": 1}});
         self.clusters.put("cache", "c", None, &json.to_string());
     }
@@ -275,7 +278,7 @@ impl Scene {
     }
 
     /// Writes pods as the model has them, those that differ from what was written.
-    fn sync(&mut self) {
+    pub(super) fn sync(&mut self) {
         for node in 0..8 {
             let Some(member) = self.model.member(node, Wire::address(node)) else {
                 if self.known.remove(&node).is_some() {
@@ -300,7 +303,7 @@ impl Scene {
         }
     }
 
-    fn answer(&self, kind: &str, name: &str, condition: &str) -> Option<Answer> {
+    pub(super) fn answer(&self, kind: &str, name: &str, condition: &str) -> Option<Answer> {
         let verdict = self.board.kind(kind)?.get(&Key::new("default", name))?;
         let standing = match condition {
             "" => &verdict.standing,
@@ -310,7 +313,7 @@ impl Scene {
     }
 
     /// Of the cluster.
-    fn says(&self, condition: &str) -> Option<Answer> {
+    pub(super) fn says(&self, condition: &str) -> Option<Answer> {
         self.answer("aerospikeclusters", "cache", condition)
     }
 
