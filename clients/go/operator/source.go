@@ -23,8 +23,8 @@ import (
 // fallback's poll; no change is lost on the way there and back (see [informerd.Follower]).
 //
 // The object's type is one to decode into: *corev1.Pod, *unstructured.Unstructured, or *metav1.PartialObjectMetadata
-// with a request for VIEW_METADATA. It keeps objects as they were sent, and decodes them for each event: that is about a
-// sixth of the memory of an informer's cache.
+// with a request for VIEW_METADATA. It keeps objects as they were sent, and decodes them for each event: that takes less
+// memory than an informer's cache, which keeps them decoded.
 type Objects[object client.Object, request comparable] struct {
 	Client *informerd.Client
 	// Which objects, and how much of them.
