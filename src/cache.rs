@@ -20,6 +20,7 @@ pub mod fold;
 pub mod journal;
 pub mod kind;
 mod past;
+pub mod select;
 pub mod shard;
 #[cfg(test)]
 mod simulation;
@@ -28,11 +29,12 @@ pub mod wake;
 pub mod writer;
 
 pub use cursor::{Cursor, Hold, ResetReason, Step};
-pub use fold::{Batch, EntryRef, Event, Select, What};
+pub use fold::{Batch, EntryRef, Event, What};
 pub use journal::{Encoded, Entry, Journal, Limits, ProjectionId, Segment};
 pub use kind::{Catalog, Identity, Kind, Use};
+pub use select::{KeyRange, Select};
 pub use shard::{Counters, Phase, Shard, Status};
-pub use state::{Change, KeyRange, Position, Resolution, Slot, State};
+pub use state::{Change, Position, Resolution, Slot, State};
 pub use wake::{Subscription, WakeScope};
 pub use writer::{Applied, History, Unreadable, Writer};
 

@@ -6,26 +6,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Cause, Item, Segment, state::KeyRange};
+use super::{Cause, Item, Segment, select::Select};
 use crate::object::Key;
-
-/// What a consumer wants of a shard: where to look, and which of what is there.
-pub trait Select<T>: Send + Sync {
-    /// The parts of the keys to look at, in key order.
-    fn ranges(&self) -> Vec<KeyRange>;
-
-    /// Whether the key is in the scope. Must agree with `ranges`.
-    fn in_scope(&self, key: &Key) -> bool;
-
-    /// Whether an item in the scope is selected.
-    fn matches(&self, item: &T) -> bool;
-
-    /// Whether `matches` depends on what may change about an item.
-    fn is_filter(&self) -> bool;
-
-    /// Whether every item there is is selected.
-    fn is_everything(&self) -> bool;
-}
 
 /// What happened, as a consumer is told.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::{ops::Bound, sync::Arc};
 
 use imbl::OrdMap;
 
-use super::{Cause, Entry, Item, Journal, fold::Select};
+use super::{Cause, Entry, Item, Journal, select::Select};
 use crate::object::Key;
 
 /// A complete state of a shard at one revision. Cloning shares everything.
@@ -224,34 +224,4 @@ pub(super) fn scan<'a, T: Item, S: Select<T> + ?Sized>(
             .range((start, Bound::Unbounded))
             .take_while(move |(key, _)| range.contains(key))
     })
-}
-
-/// A contiguous part of the keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyRange {
-    /// Every key.
-    All,
-    /// Every key of a namespace.
-    Namespace(String),
-    /// One key.
-    One(Key),
-}
-
-impl KeyRange {
-    fn contains(&self, key: &Key) -> bool {
-        match self {
-            Self::All => true,
-            Self::Namespace(namespace) => key.namespace() == namespace,
-            Self::One(one) => key == one,
-        }
-    }
-
-    /// The least key that may be inside.
-    fn start(&self) -> Option<Key> {
-        match self {
-            Self::All => None,
-            Self::Namespace(namespace) => Some(Key::new(namespace, "")),
-            Self::One(one) => Some(one.clone()),
-        }
-    }
 }
