@@ -28,12 +28,14 @@ use crate::config::UpstreamConfig;
 mod error;
 mod exec;
 mod kubeconfig;
+mod pod;
 mod reload;
 mod transport;
 
 pub use error::{ApiStatus, BoxError, UpstreamError};
 pub use exec::ExecError;
 pub use kubeconfig::{KubeSource, KubeconfigError};
+pub use pod::NotInPod;
 pub use reload::Reloader;
 
 /// The API server. Cloning is cheap; all clones see the same clients.

@@ -13,7 +13,10 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use jiff::Timestamp;
 use kube::config::{AuthInfo, Cluster, Config, KubeConfigOptions, Kubeconfig};
 
-use super::exec::{self, ExecError};
+use super::{
+    exec::{self, ExecError},
+    pod::{NotInPod, Pod},
+};
 use crate::args::KubeArgs;
 
 /// Which kubeconfig, as given on the command line. The default is what kubectl would use: the files of
@@ -54,7 +57,7 @@ pub enum KubeconfigError {
         /// Where a kubeconfig was looked for.
         looked: String,
         /// Why it is not a pod either.
-        source: kube::config::InClusterError,
+        source: NotInPod,
     },
     /// `--context` without a kubeconfig.
     #[error("--context {0}: there is no kubeconfig to find it in: write --kubeconfig FILE as well")]
@@ -120,10 +123,14 @@ fn hash_file(path: &Path) -> u64 {
 
 /// Reads everything, and runs the exec plugin if there is one.
 pub(super) async fn load(source: &KubeSource) -> Result<Loaded, KubeconfigError> {
-    let mut loaded = match kubeconfig_files(source) {
+    let loaded = match kubeconfig_files(source) {
         Some(files) => from_kubeconfig(source, files).await?,
-        None => in_cluster(source)?,
+        None => in_pod(source, &Pod::of_this_process()).await?,
     };
+    with_credentials(loaded).await
+}
+
+async fn with_credentials(mut loaded: Loaded) -> Result<Loaded, KubeconfigError> {
     let auth = &mut loaded.config.auth_info;
     // An inline token goes before a token file, as in client-go.
     if let Some(path) = auth.token_file.take().filter(|_| auth.token.is_none()) {
@@ -191,6 +198,16 @@ async fn from_kubeconfig(
         .context
         .clone()
         .or_else(|| kubeconfig.current_context.clone());
+    understand(&names, kubeconfig, context, files).await
+}
+
+/// What a kubeconfig, of these files, comes to.
+async fn understand(
+    names: &str,
+    kubeconfig: Kubeconfig,
+    context: Option<String>,
+    mut files: Files,
+) -> Result<Loaded, KubeconfigError> {
     let cluster = cluster_of(&kubeconfig, context.as_deref()).unwrap_or_default();
     if let Some(path) = &cluster.certificate_authority {
         files.note(path);
@@ -201,7 +218,10 @@ async fn from_kubeconfig(
     };
     let config = Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
-        .map_err(refuse)?;
+        .map_err(|source| KubeconfigError::Kubeconfig {
+            files: names.to_owned(),
+            source,
+        })?;
     let auth = &config.auth_info;
     for path in [&auth.client_certificate, &auth.client_key, &auth.token_file]
         .into_iter()
@@ -234,32 +254,25 @@ fn cluster_of(kubeconfig: &Kubeconfig, context: Option<&str>) -> Option<Cluster>
         .clone()
 }
 
-fn in_cluster(source: &KubeSource) -> Result<Loaded, KubeconfigError> {
+/// As the pod's service account.
+async fn in_pod(source: &KubeSource, pod: &Pod) -> Result<Loaded, KubeconfigError> {
     if let Some(context) = &source.context {
         return Err(KubeconfigError::ContextWithoutKubeconfig(context.clone()));
     }
-    let mut config = Config::incluster().map_err(|source| KubeconfigError::NoCluster {
-        looked: home_kubeconfig().map_or("no home directory".to_owned(), |path| {
-            path.display().to_string()
-        }),
-        source,
-    })?;
-    let mut files = Files::default();
-    if let Some(path) = &config.auth_info.token_file {
-        files.note(path);
-    }
-    // kube would read this file again every minute on its own; one mechanism for all files is enough.
-    if let Some(path) = config.root_cert_file.take() {
-        files.note(path);
-    }
-    let proxy = proxy(None, &config)?;
+    let kubeconfig = pod
+        .kubeconfig()
+        .map_err(|source| KubeconfigError::NoCluster {
+            looked: home_kubeconfig().map_or("no home directory".to_owned(), |path| {
+                path.display().to_string()
+            }),
+            source,
+        })?;
+    let names = pod.account.display().to_string();
+    let context = kubeconfig.current_context.clone();
+    let loaded = understand(&names, kubeconfig, context, Files::default()).await?;
     Ok(Loaded {
-        config,
-        proxy,
-        expires: None,
         context: None,
-        files,
-        fingerprint: 0,
+        ..loaded
     })
 }
 
@@ -322,5 +335,80 @@ fn without_password(url: &str) -> String {
             format!("{}://***{}", &url[..scheme], &url[at..])
         }
         _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is known in a pod with this token and these certificates.
+    async fn loaded(dir: &Path) -> Result<Loaded, KubeconfigError> {
+        let pod = Pod {
+            host: Some("10.0.0.1".to_owned()),
+            port: Some("6443".to_owned()),
+            account: dir.to_owned(),
+        };
+        with_credentials(in_pod(&KubeSource::default(), &pod).await?).await
+    }
+
+    fn authority() -> String {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["ca".to_owned()]).unwrap();
+        params.self_signed(&key).unwrap().pem()
+    }
+
+    #[tokio::test]
+    async fn in_a_pod_its_service_account_counts_and_each_rotation_is_noticed() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let dir = dir.path();
+        let write = |name: &str, text: &str| std::fs::write(dir.join(name), text).unwrap();
+        write("token", "first\n");
+        write("ca.crt", &authority());
+        let first = loaded(dir).await.unwrap();
+        assert_eq!(first.config.cluster_url, "https://10.0.0.1:6443/");
+        let token = |loaded: &Loaded| {
+            let auth = serde_json::to_value(&loaded.config.auth_info).unwrap();
+            auth["token"].as_str().unwrap_or_default().to_owned()
+        };
+        assert_eq!(token(&first), "first");
+        let authorities = |loaded: &Loaded| loaded.config.root_cert.clone().unwrap();
+        assert_eq!(authorities(&first).len(), 1);
+        assert_eq!(first.context, None);
+        assert!(!first.files.changed());
+
+        write("token", "second\n");
+        assert!(first.files.changed());
+        let second = loaded(dir).await.unwrap();
+        assert_eq!(token(&second), "second");
+        assert_ne!(second.fingerprint, first.fingerprint);
+        write("ca.crt", &authority());
+        assert!(second.files.changed());
+        let third = loaded(dir).await.unwrap();
+        assert_ne!(third.fingerprint, second.fingerprint);
+        assert_ne!(authorities(&third), authorities(&second));
+
+        write("token", "");
+        let why = loaded(dir).await.err().unwrap().to_string();
+        assert!(why.ends_with("it is empty"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn without_a_kubeconfig_and_a_pod_both_are_said_to_be_missing() {
+        let pod = Pod {
+            host: None,
+            port: None,
+            account: PathBuf::new(),
+        };
+        let why = in_pod(&KubeSource::default(), &pod).await.err().unwrap();
+        let why = why.to_string();
+        assert!(why.contains("KUBERNETES_SERVICE_HOST is not set"), "{why}");
+        assert!(why.contains("write --kubeconfig FILE"), "{why}");
+        let source = KubeSource {
+            context: Some("there".to_owned()),
+            ..KubeSource::default()
+        };
+        let why = in_pod(&source, &pod).await.err().unwrap().to_string();
+        assert!(why.starts_with("--context there: "), "{why}");
     }
 }

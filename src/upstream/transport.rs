@@ -57,18 +57,7 @@ pub(super) fn client(
         // restarts with each event.
         (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
     ];
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    http.set_nodelay(true);
-    http.set_connect_timeout(Some(transport.connect_timeout));
-    http.set_keepalive(Some(KEEPALIVE_IDLE));
-    http.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
-    http.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
-    #[cfg(target_os = "linux")]
-    http.set_tcp_user_timeout(Some(
-        KEEPALIVE_IDLE + KEEPALIVE_INTERVAL * KEEPALIVE_RETRIES,
-    ));
-
+    let http = connector(transport);
     let Some(proxy) = proxy else {
         return over(http, config, transport);
     };
@@ -90,6 +79,22 @@ pub(super) fn client(
         }
         _ => over(with_auth(Tunnel::new(to, http), proxy), config, transport),
     }
+}
+
+/// Connects by TCP, and has the system look whether the other end is still there.
+fn connector(transport: &Transport) -> HttpConnector {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(transport.connect_timeout));
+    http.set_keepalive(Some(KEEPALIVE_IDLE));
+    http.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    http.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    #[cfg(target_os = "linux")]
+    http.set_tcp_user_timeout(Some(
+        KEEPALIVE_IDLE + KEEPALIVE_INTERVAL * KEEPALIVE_RETRIES,
+    ));
+    http
 }
 
 fn with_auth<C>(tunnel: Tunnel<C>, proxy: &Intercept) -> Tunnel<C> {
@@ -121,4 +126,31 @@ where
         .map_err(BoxError::from)
         .service(hyper);
     Ok(Client::new(service, config.default_namespace))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn the_system_is_told_to_look_whether_the_other_end_is_there() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap());
+        let mut connector = connector(&Transport {
+            user_agent: HeaderValue::from_static("tests"),
+            connect_timeout: Duration::from_secs(5),
+            read_timeout: None,
+        });
+        let connected = connector.call(uri.parse().unwrap()).await.unwrap();
+        let stream = connected.into_inner();
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_RETRIES);
+        let timeout = socket.tcp_user_timeout().unwrap();
+        assert_eq!(timeout, Some(Duration::from_secs(60)));
+        assert!(socket.tcp_nodelay().unwrap());
+    }
 }
