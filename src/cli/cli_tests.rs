@@ -276,6 +276,36 @@ async fn names_say_the_kind_and_its_group_and_ask_for_no_content() {
 }
 
 #[tokio::test]
+async fn where_only_metadata_is_cached_that_is_asked_for_and_shown() {
+    let note = "note: pods: only metadata is cached, as the daemon's config says\n";
+    let only = |script| Script {
+        metadata_only: true,
+        ..script
+    };
+    let objects = vec![pod("default", "web-0", 1, "Running")];
+    let (printed, fake) = print(only(script(objects.clone())), "get pods").await;
+    assert_eq!(printed.out, "NAME    AGE\nweb-0   5m\n");
+    assert_eq!(printed.err, note);
+    let asked = fake.script.lock().expect("not poisoned").asked_list.clone();
+    assert_eq!((asked.len(), asked[0].view()), (1, View::Metadata));
+    let (printed, _) = print(only(script(objects)), "get pods -o name").await;
+    assert_eq!(
+        (printed.out.as_str(), printed.err.as_str()),
+        ("pod/web-0\n", "")
+    );
+
+    let (printed, _) = print(only(watched()), "watch pods").await;
+    assert!(
+        printed
+            .out
+            .starts_with("NAME    AGE\ndb      5m\nweb-0   5m\n"),
+        "{}",
+        printed.out
+    );
+    assert!(printed.err.starts_with(note), "{}", printed.err);
+}
+
+#[tokio::test]
 async fn an_old_or_pruned_answer_says_so() {
     let freshness = Freshness {
         state: KindState::BackingOff.into(),

@@ -21,23 +21,14 @@ pub struct Args {
 /// Prints one object or a list.
 pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
     let args = args.read;
-    let (client, target) = args.resolve().await?;
-    let (objects, freshness) = if target.scope.name.is_empty() {
-        let List {
-            objects, freshness, ..
-        } = client
-            .list(ListObjectsRequest {
-                scope: Some(target.scope.clone()),
-                view: args.output.view().into(),
-                fields: args.fields,
-                ..ListObjectsRequest::default()
-            })
-            .await?;
-        (objects, freshness)
-    } else {
-        let (object, freshness) = one(&client, &target, args.output, args.fields).await?;
-        (vec![object], freshness)
-    };
+    let (client, mut target) = args.resolve().await?;
+    let mut found = find(&client, &target, &args).await;
+    if let Err(refused) = &found
+        && target.accept_metadata(refused, out)
+    {
+        found = find(&client, &target, &args).await;
+    }
+    let (objects, freshness) = found?;
     if let Some(warning) = note::warning(&target.scope.resource, &freshness, Some(&target.kind)) {
         writeln!(out.err, "{warning}")?;
     }
@@ -63,6 +54,28 @@ pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
     }
 }
 
+async fn find(
+    client: &Client,
+    target: &Target,
+    args: &ReadArgs,
+) -> Result<(Vec<Object>, Freshness), Error> {
+    let fields = args.fields.clone();
+    if !target.scope.name.is_empty() {
+        let (object, freshness) = one(client, target, args.output, fields).await?;
+        return Ok((vec![object], freshness));
+    }
+    let request = ListObjectsRequest {
+        scope: Some(target.scope.clone()),
+        view: target.view(args.output).into(),
+        fields,
+        ..ListObjectsRequest::default()
+    };
+    let List {
+        objects, freshness, ..
+    } = client.list(request).await?;
+    Ok((objects, freshness))
+}
+
 async fn one(
     client: &Client,
     target: &Target,
@@ -71,7 +84,7 @@ async fn one(
 ) -> Result<(Object, Freshness), Error> {
     let request = GetObjectRequest {
         scope: Some(target.scope.clone()),
-        view: output.view().into(),
+        view: target.view(output).into(),
         fields,
         ..GetObjectRequest::default()
     };

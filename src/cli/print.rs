@@ -8,7 +8,7 @@ use serde_json::{Value, value::RawValue};
 use super::{Error, Output, table::Table, target::Target};
 use crate::{
     columns::{Columns, Row},
-    proto::{Object, View},
+    proto::Object,
 };
 
 /// How objects are printed.
@@ -31,14 +31,6 @@ impl Format {
     pub(super) fn is_whole(self) -> bool {
         matches!(self, Self::Json | Self::Yaml)
     }
-
-    /// As little as it takes.
-    pub(super) fn view(self) -> View {
-        match self {
-            Self::Name => View::Keys,
-            _ => View::Full,
-        }
-    }
 }
 
 /// Rows of one kind.
@@ -52,7 +44,12 @@ pub(super) struct Rows {
 
 impl Rows {
     pub(super) fn new(target: &Target, format: Format, with_event: bool) -> Self {
-        let columns = Columns::of(&target.kind.api_version, &target.kind.kind);
+        let columns = if target.metadata_only {
+            // The columns of a kind that is not known: they need no more.
+            Columns::of("", "")
+        } else {
+            Columns::of(&target.kind.api_version, &target.kind.kind)
+        };
         let wide = format == Format::Wide;
         let with_namespace = target.with_namespace;
         let before = [(with_event, "EVENT"), (with_namespace, "NAMESPACE")];

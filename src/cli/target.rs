@@ -3,10 +3,10 @@
 //! The server refuses a namespace for a cluster-scoped kind, while people leave the namespace out and mean
 //! `default`; so the kinds are asked for first.
 
-use super::{Error, Format, ServerArgs};
+use super::{Error, Format, Output, ServerArgs};
 use crate::{
     client::Client,
-    proto::{KindStatus, Scope},
+    proto::{KindStatus, Scope, View},
 };
 
 /// RESOURCE, NAME and the flags that narrow them down.
@@ -69,6 +69,8 @@ pub(super) struct Target {
     pub scope: Scope,
     /// Whether rows need to say their namespace.
     pub with_namespace: bool,
+    /// Nothing more is cached, as the server said.
+    pub metadata_only: bool,
 }
 
 impl TargetArgs {
@@ -115,6 +117,7 @@ impl TargetArgs {
             with_namespace: namespaced && self.all_namespaces,
             kind,
             scope,
+            metadata_only: false,
         })
     }
 }
@@ -128,6 +131,30 @@ impl Target {
             what += &format!(" in namespace {namespace:?}");
         }
         Error::NotFound { what }
+    }
+
+    /// Whether it was refused for want of anything but metadata: then that is worth asking for.
+    pub(super) fn accept_metadata(&mut self, refused: &Error, out: &mut Output<'_>) -> bool {
+        let only = matches!(refused, Error::Client(error) if error.reason() == "METADATA_ONLY");
+        if !only || std::mem::replace(&mut self.metadata_only, true) {
+            return false;
+        }
+        let resource = &self.scope.resource;
+        let note = writeln!(
+            out.err,
+            "note: {resource}: only metadata is cached, as the daemon's config says"
+        );
+        // Whoever does not read notes may still read the rest.
+        note.is_ok()
+    }
+
+    /// How much of each object a format needs, and is there.
+    pub(super) fn view(&self, format: Format) -> View {
+        match format {
+            Format::Name => View::Keys,
+            _ if self.metadata_only => View::Metadata,
+            _ => View::Full,
+        }
     }
 
     /// What kubectl says of an empty list.

@@ -9,7 +9,7 @@ use super::{
     target::{ReadArgs, Target},
 };
 use crate::{
-    client::{Change, Mirror, WatchEvent},
+    client::{Change, Client, Mirror, WatchEvent},
     proto::{Freshness, KindState, WatchObjectsRequest},
 };
 
@@ -28,16 +28,30 @@ pub struct Args {
 
 /// Prints the initial state and what changes, until it fails for good or nobody reads on.
 pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
-    let (client, target) = args.read.resolve().await?;
+    let (client, mut target) = args.read.resolve().await?;
+    match follow(&client, &target, &args, out).await {
+        Err(refused) if target.accept_metadata(&refused, out) => {
+            follow(&client, &target, &args, out).await
+        }
+        followed => followed,
+    }
+}
+
+async fn follow(
+    client: &Client,
+    target: &Target,
+    args: &Args,
+    out: &mut Output<'_>,
+) -> Result<(), Error> {
     let output = args.read.output;
     let mut watch = client.watch(WatchObjectsRequest {
         scope: Some(target.scope.clone()),
-        view: output.view().into(),
-        fields: args.read.fields,
+        view: target.view(output).into(),
+        fields: args.read.fields.clone(),
         ..WatchObjectsRequest::default()
     });
-    let mut printer = Printer::new(&target, output, args.output_watch_events);
-    let mut teller = Teller::new(&target, output);
+    let mut printer = Printer::new(target, output, args.output_watch_events);
+    let mut teller = Teller::new(target, output);
     let mut mirror = Mirror::new();
     while let Some(event) = watch.next().await {
         let event = event?;

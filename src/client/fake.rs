@@ -15,7 +15,8 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{Code, Request, Response, Status, transport::Server};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::proto::{
     cache_service_server::{CacheService, CacheServiceServer},
@@ -50,6 +51,8 @@ pub(crate) struct Script {
     pub verdicts: Vec<Verdict>,
     pub verdict_watches: VecDeque<StreamScript<WatchReadinessResponse>>,
     pub waits: VecDeque<StreamScript<WaitReadinessResponse>>,
+    /// Refuses whole objects.
+    pub metadata_only: bool,
     pub asked_get: Vec<GetObjectRequest>,
     pub asked_list: Vec<ListObjectsRequest>,
     pub asked_watch: Vec<WatchObjectsRequest>,
@@ -60,6 +63,21 @@ pub(crate) struct Script {
 #[derive(Clone, Default)]
 pub(crate) struct Fake {
     pub script: Arc<Mutex<Script>>,
+}
+
+impl Script {
+    fn refuse(&self, view: View) -> Result<(), Status> {
+        if !self.metadata_only || matches!(view, View::Metadata | View::Keys) {
+            return Ok(());
+        }
+        let details = ErrorDetails::with_error_info("METADATA_ONLY", "informerd", []);
+        let text = "view: only metadata is cached";
+        Err(Status::with_error_details(
+            Code::FailedPrecondition,
+            text,
+            details,
+        ))
+    }
 }
 
 impl Fake {
@@ -103,6 +121,7 @@ impl CacheService for Fake {
         request: Request<GetObjectRequest>,
     ) -> Result<Response<GetObjectResponse>, Status> {
         self.with(|script| {
+            script.refuse(request.get_ref().view())?;
             script.asked_get.push(request.into_inner());
             script
                 .get
@@ -117,9 +136,10 @@ impl CacheService for Fake {
         request: Request<ListObjectsRequest>,
     ) -> Result<Response<Self::ListObjectsStream>, Status> {
         let pages = self.with(|script| {
+            script.refuse(request.get_ref().view())?;
             script.asked_list.push(request.into_inner());
-            script.list.clone()
-        });
+            Ok::<_, Status>(script.list.clone())
+        })?;
         Ok(Response::new(stream::iter(pages).map(Ok).boxed()))
     }
 
@@ -128,12 +148,11 @@ impl CacheService for Fake {
         request: Request<WatchObjectsRequest>,
     ) -> Result<Response<Self::WatchObjectsStream>, Status> {
         let (messages, end) = self.with(|script| {
+            script.refuse(request.get_ref().view())?;
             script.asked_watch.push(request.into_inner());
-            script
-                .watches
-                .pop_front()
-                .unwrap_or((Vec::new(), End::Hang))
-        });
+            let watch = script.watches.pop_front();
+            Ok::<_, Status>(watch.unwrap_or((Vec::new(), End::Hang)))
+        })?;
         Ok(played(messages, end))
     }
 }
