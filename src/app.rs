@@ -410,6 +410,7 @@ impl Daemon {
             settings,
             upstream.clone(),
             resolved,
+            registry.server_version(),
             beat,
         );
         // Sources go on while streams drain, so that those end with the latest token.

@@ -9,6 +9,7 @@ use std::{fmt, sync::Arc};
 use crate::{columns::PrinterColumn, object::names};
 
 mod catalog;
+mod crds;
 #[cfg(test)]
 mod fake;
 mod fetch;
@@ -62,6 +63,8 @@ pub struct ResolvedKind {
     pub categories: Vec<String>,
     /// What its CRD says of it; nothing for kinds that the API server brings, and where CRDs may not be read.
     pub crd: Option<CrdVersion>,
+    /// That of the CRD; empty where there is none, or none that may be read.
+    pub uid: String,
 }
 
 /// What a CRD says of one of its versions.
@@ -120,6 +123,11 @@ impl ResolvedKind {
         }
     }
 
+    /// Whether a CRD may stand behind it: the group of one has a dot; `apps` and the like need not be asked for.
+    pub(crate) fn may_be_custom(&self) -> bool {
+        self.group.contains('.')
+    }
+
     /// Whether it can be listed and watched.
     pub fn is_watchable(&self) -> bool {
         ["list", "watch"]
@@ -163,6 +171,7 @@ mod tests {
             verbs: ["get", "list", "watch"].map(str::to_owned).to_vec(),
             categories: Vec::new(),
             crd: None,
+            uid: String::new(),
         }
     }
 

@@ -102,6 +102,7 @@ pub struct Source {
     writer: Writer<Object>,
     upstream: Upstream,
     resolved: watch::Receiver<Availability>,
+    version: watch::Receiver<Arc<str>>,
     heartbeat: Heartbeat,
     scope: Scope,
     machine: Machine,
@@ -125,6 +126,7 @@ pub struct Source {
 /// Something to tell the machine.
 enum Turn {
     Resolved,
+    Upgraded,
     Users,
     Renewed,
     Link(News),
@@ -137,13 +139,15 @@ fn now() -> Instant {
 }
 
 impl Source {
-    /// A source that feeds `writer`, which is that of one of `kind`'s shards. `resolved` is what discovery says.
+    /// A source that feeds `writer`, which is that of one of `kind`'s shards. `resolved` is what discovery says of
+    /// the kind, `version` what it says of the API server.
     pub fn new(
         kind: Arc<Kind>,
         writer: Writer<Object>,
         settings: SourceSettings,
         upstream: Upstream,
         resolved: watch::Receiver<Availability>,
+        version: watch::Receiver<Arc<str>>,
         heartbeat: Heartbeat,
     ) -> Self {
         let now = now();
@@ -155,6 +159,7 @@ impl Source {
             writer,
             upstream,
             resolved,
+            version,
             heartbeat,
             link: Link::Idle,
             served: None,
@@ -183,7 +188,7 @@ impl Source {
         let mut renewed = self.upstream.changed();
         let mut beat = Heartbeat::timer();
         // Closed channels are always ready: they are not asked again.
-        let (mut resolving, mut renewing) = (true, true);
+        let (mut resolving, mut renewing, mut upgrading) = (true, true, true);
         self.tell();
         self.on_users();
         self.on_resolved();
@@ -202,6 +207,10 @@ impl Source {
                     renewing = changed.is_ok();
                     if renewing { Turn::Renewed } else { Turn::Nothing }
                 }
+                changed = self.version.changed(), if upgrading => {
+                    upgrading = changed.is_ok();
+                    if upgrading { Turn::Upgraded } else { Turn::Nothing }
+                }
                 // Before the timers: what has come is no silence, however late it is looked at.
                 news = self.link.next() => Turn::Link(news),
                 () = until(deadline) => Turn::Time,
@@ -212,6 +221,9 @@ impl Source {
                 Turn::Users => self.on_users(),
                 Turn::Renewed => {
                     self.step(Input::Renewed);
+                }
+                Turn::Upgraded => {
+                    self.step(Input::Upgraded);
                 }
                 Turn::Link(news) => self.on_news(news),
                 Turn::Time | Turn::Nothing => {}
@@ -243,7 +255,11 @@ impl Source {
             // The change itself is in the hands of who asked.
             Data::Keep | Data::Apply | Data::Fold => {}
             Data::Discard => self.pending = Pending::new(now, None),
-            Data::Publish { revision, history } => {
+            Data::Publish {
+                revision,
+                history,
+                proven,
+            } => {
                 self.flush();
                 let pending = std::mem::replace(&mut self.pending, Pending::new(now, None));
                 let begun = pending.begun;
@@ -253,9 +269,8 @@ impl Source {
                 tracing::info!(%revision, ?history, objects = list.len(), "listed");
                 self.writer
                     .replace(list, &unreadable, revision.number(), history, now);
-                if step.io != Io::Keep {
-                    // What was read in pages was current when the first one was asked for, not now.
-                    self.writer.prove(begun);
+                if let Some(proven) = proven {
+                    self.writer.prove(proven);
                 }
             }
             Data::Unproven => self.writer.set_unproven(true),
@@ -322,10 +337,19 @@ impl Source {
             Availability::Unknown(why) => return self.on_unknown(why),
         };
         let served = Served::new(resolved, &self.scope);
+        if let Some(before) = &self.served
+            && before.is_other_than(&served)
+        {
+            // Deleted and made anew since: its objects went with it.
+            self.served = None;
+            self.step(Input::Gone);
+        }
         self.kind.set_identity(served.identity.clone());
         let before = self.served.replace(served);
         match (before, &self.served) {
-            (Some(before), Some(now)) if before.reads_like(now) => {}
+            (Some(before), Some(now)) if before.reads_like(now) => {
+                self.step(Input::Found);
+            }
             (Some(_), _) => {
                 self.step(Input::Changed);
             }

@@ -122,7 +122,10 @@ fn sources() -> Vec<(String, String)> {
     };
     let is_test = |path: &PathBuf| {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        name.ends_with("tests") || ["fake", "simulation"].contains(&&*name)
+        let folder = path.parent().and_then(Path::file_name);
+        name.ends_with("tests")
+            || ["fake", "simulation"].contains(&&*name)
+            || folder.is_some_and(|folder| folder == "tests")
     };
     files.retain(|path| !is_test(path));
     files

@@ -45,6 +45,8 @@ func (t *trust) hear(freshness *pb.Freshness, complete bool) {
 	switch state := freshness.GetState(); {
 	case state != pb.KindState_KIND_STATE_LIVE:
 		t.doubt(fmt.Errorf("informerd says %v: %s %s", state, freshness.GetReason(), freshness.GetMessage()))
+	case complete && freshness.GetAgeUnproven() && freshness.Age == nil:
+		// All of it was told, as it was at some time: nothing has proved yet that it is so still.
 	case complete:
 		t.until, t.err = time.Now().Add(left), nil
 	}

@@ -17,7 +17,8 @@ pub fn of<'a>(
     now: Instant,
 ) -> proto::Freshness {
     let mut positions = Vec::new();
-    let mut age = std::time::Duration::ZERO;
+    // `None` where nothing has proved one of them yet.
+    let mut age = Some(std::time::Duration::ZERO);
     let mut unproven = false;
     let mut worst: Option<Arc<Status>> = None;
     for (shard, position) in shards {
@@ -29,8 +30,8 @@ pub fn of<'a>(
                 has_digest: digests,
             });
         }
-        age = age.max(shard.age(now).unwrap_or_default());
-        unproven |= shard.is_unproven();
+        age = age.zip(shard.age(now)).map(|(a, b)| a.max(b));
+        unproven |= age.is_none() || shard.is_unproven();
         let status = shard.status();
         if worst
             .as_ref()
@@ -49,7 +50,7 @@ pub fn of<'a>(
     };
     proto::Freshness {
         positions,
-        age: super::duration(age),
+        age: age.and_then(super::duration),
         age_unproven: unproven,
         state: state.into(),
         reason,

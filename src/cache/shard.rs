@@ -29,6 +29,8 @@ pub struct Shard<T> {
     /// Nanoseconds from `base` to the last proof by the upstream.
     proven: AtomicU64,
     unproven: AtomicBool,
+    /// How often the kind was removed.
+    removals: AtomicU64,
     base: Instant,
     wakers: Arc<Wakers>,
     /// What its source has seen.
@@ -143,6 +145,7 @@ impl<T: Item> Shard<T> {
             }),
             proven: AtomicU64::new(0),
             unproven: AtomicBool::new(false),
+            removals: AtomicU64::new(0),
             base: now,
             wakers: Arc::default(),
             counters: Counters::default(),
@@ -166,6 +169,17 @@ impl<T: Item> Shard<T> {
         self.synced
             .load(Ordering::Acquire)
             .then(|| self.state.load())
+    }
+
+    /// The last state that was published, though it may be served no more: what a reader that knew the kind before
+    /// its removal has still to be told.
+    pub fn last_state(&self) -> Arc<State<T>> {
+        self.state.load_full()
+    }
+
+    /// How often the kind was removed. Whoever knew it before has to be told, even if it is back already.
+    pub fn removals(&self) -> u64 {
+        self.removals.load(Ordering::Acquire)
     }
 
     /// How well the shard is known.
@@ -252,6 +266,9 @@ impl<T: Item> Shard<T> {
                 SystemTime::now()
             },
         }));
+        if phase == Phase::Removed && old.phase != phase {
+            self.removals.fetch_add(1, Ordering::AcqRel);
+        }
         self.wakers.wake_all();
     }
 }

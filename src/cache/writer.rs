@@ -153,7 +153,8 @@ impl<T: Item> Writer<T> {
 
     /// A complete list at `revision` takes the place of what is there, and is published, as the difference to
     /// it: upserts in the order of their versions, a deletion with cause `Replaced` directly before the item that took its
-    /// key, what has vanished at the end. The shard is complete from then on.
+    /// key, what has vanished at the end. The shard is complete from then on; whether it is current, too, is for
+    /// [`Writer::prove`] to say.
     pub fn replace(
         &mut self,
         list: Vec<Arc<T>>,
@@ -223,7 +224,6 @@ impl<T: Item> Writer<T> {
         } else {
             self.publish_segment(now, Some(relist_from));
         }
-        self.shard.prove(now);
         self.shard.set_synced(true);
     }
 

@@ -65,6 +65,7 @@ impl Fed {
         let unreadable = Unreadable::default();
         self.writer
             .replace(Vec::new(), &unreadable, self.revision, History::Same, now());
+        self.writer.prove(now());
         self.writer.set_status(Phase::Live, "", "");
     }
 

@@ -74,8 +74,17 @@ fn announce(one: &RestsOn) -> bool {
 
 /// Why the kind proves nothing at the moment, if so. The same words as long as nothing changes.
 pub(super) fn outdated(kind: &Kind, patience: Patience, now: Instant) -> Option<String> {
-    // A kind that never was complete has no verdicts.
-    let age = kind.age(now)?;
+    let Some(age) = kind.age(now) else {
+        // A kind that never was complete has no verdicts.
+        let mut listed = kind.shards().iter().map(|shard| shard.state().is_some());
+        let listed = listed.next() == Some(true) && listed.all(|listed| listed);
+        return listed.then(|| {
+            let name = &kind.name;
+            format!(
+                "{name} was listed as it was at some time, and nothing has proved it current yet"
+            )
+        });
+    };
     let (limit, how) = match kind.phase() {
         Phase::Live => (patience.followed, "the watch is silent"),
         Phase::Relisting | Phase::Syncing => (patience.cut_off, "it is listed anew"),
@@ -153,6 +162,9 @@ mod tests {
         let listed = vec![Arc::new(object("", "a"))];
         writer.replace(listed, &Unreadable::default(), 1, History::Same, now());
         writer.set_status(Phase::Live, "", "");
+        wait(1).await;
+        assert_eq!(state(), Some(State::Unknown), "it may be an old list");
+        writer.prove(now());
         wait(1).await;
         assert_eq!(state(), Some(State::Ready));
         wait(100).await;

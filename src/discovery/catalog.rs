@@ -101,6 +101,7 @@ impl Catalog {
                         verbs: resource.verbs,
                         categories: resource.categories,
                         crd: None,
+                        uid: String::new(),
                     }))
                 });
                 let stale = version.freshness.as_deref() == Some("Stale");

@@ -73,11 +73,28 @@ impl FakeServer {
 
     /// Something for the open watch on CRDs. Waits until there is one.
     pub(super) async fn crd_event(&self) {
+        self.crd_told("{}\n".to_owned()).await;
+    }
+
+    /// That the CRD of widgets is there, as this edition, with these fields to select by.
+    pub(super) async fn crd(&self, uid: &str, generation: i64, fields: &[&str]) {
+        let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.acme.io";
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|path| json!({"jsonPath": path}))
+            .collect();
+        let metadata = json!({"name": "widgets.acme.io", "uid": uid, "generation": generation});
+        let spec = json!({"versions": [{"name": "v1", "selectableFields": fields}]});
+        self.set(path, 200, json!({"metadata": metadata, "spec": spec}));
+        let event = json!({"type": "MODIFIED", "object": {"metadata": metadata}});
+        self.crd_told(format!("{event}\n")).await;
+    }
+
+    async fn crd_told(&self, line: String) {
         loop {
             let open = self.0.lock().unwrap().crd_watch.clone();
             if let Some(open) = open {
-                open.send(Ok(Frame::data(Bytes::from_static(b"{}\n"))))
-                    .unwrap();
+                open.send(Ok(Frame::data(line.into()))).unwrap();
                 return;
             }
             tokio::task::yield_now().await;

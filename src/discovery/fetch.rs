@@ -15,6 +15,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{
     Catalog, CrdVersion, ResolvedKind,
     catalog::{Group, Version},
+    crds::{Edition, Look},
 };
 use crate::{
     columns::PrinterColumn,
@@ -101,28 +102,29 @@ impl Discovery {
         self.catalog.as_ref()
     }
 
-    /// What a CRD says of the version of `kind`. Nothing for what is not a CRD, or where CRDs may not be read.
-    pub async fn crd(&self, kind: &ResolvedKind) -> Result<Option<CrdVersion>, UpstreamError> {
-        // A CRD's group has a dot; `apps` and the like need not be asked for.
-        if !kind.group.contains('.') {
-            return Ok(None);
+    /// The version of the API server, `v1.36.3`; `None` where it does not say.
+    pub async fn server_version(&self) -> Option<Arc<str>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Version {
+            git_version: String,
         }
-        let path = format!(
-            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{}.{}",
-            kind.plural, kind.group
-        );
-        let crd: Crd = match get(&self.upstream, &path, "application/json", None).await {
-            Ok((_, _, body)) => parse(&body, "CustomResourceDefinition")?,
-            Err(error) if error.status().is_some_and(|status| status.is_not_found()) => {
-                return Ok(None);
-            }
-            Err(error) if error.status().is_some_and(|status| status.is_forbidden()) => {
-                tracing::info!(kind = %kind, %error, "cannot read the CRD's selectable fields and columns");
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
+        let (_, _, body) = get(&self.upstream, "/version", "application/json", None)
+            .await
+            .ok()?;
+        let version: Version = parse(&body, "version").ok()?;
+        Some(version.git_version.into())
+    }
+
+    /// The kind with what its CRD says of it. As it is where it is not a CRD's, or where CRDs may not be read.
+    pub(super) async fn with_crd(
+        &self,
+        kind: &ResolvedKind,
+    ) -> Result<(ResolvedKind, Look), UpstreamError> {
+        let Some(Crd { metadata, spec }) = self.crd(kind).await? else {
+            return Ok((kind.clone(), Look::new(None)));
         };
-        let mut versions = crd.spec.versions.into_iter();
+        let mut versions = spec.versions.into_iter();
         let version = versions.find(|version| version.name == kind.version);
         let version = version.map(|version| CrdVersion {
             selectable: version
@@ -132,12 +134,38 @@ impl Discovery {
                 .collect(),
             columns: version.additional_printer_columns,
         });
-        Ok(version.or_else(|| Some(CrdVersion::default())))
+        let kind = ResolvedKind {
+            crd: Some(version.unwrap_or_default()),
+            uid: metadata.uid.clone(),
+            ..kind.clone()
+        };
+        Ok((kind, Look::new(Some(metadata))))
+    }
+
+    async fn crd(&self, kind: &ResolvedKind) -> Result<Option<Crd>, UpstreamError> {
+        if !kind.may_be_custom() {
+            return Ok(None);
+        }
+        let path = format!(
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{}.{}",
+            kind.plural, kind.group
+        );
+        match get(&self.upstream, &path, "application/json", None).await {
+            Ok((_, _, body)) => parse(&body, "CustomResourceDefinition").map(Some),
+            Err(error) if error.status().is_some_and(|status| status.is_not_found()) => Ok(None),
+            Err(error) if error.status().is_some_and(|status| status.is_forbidden()) => {
+                tracing::info!(kind = %kind, %error, "cannot read the CRD's selectable fields and columns");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
 #[derive(Deserialize)]
 struct Crd {
+    #[serde(default)]
+    metadata: Edition,
     spec: CrdSpec,
 }
 
@@ -283,6 +311,7 @@ async fn group_version(
                 verbs: resource.verbs,
                 categories: resource.categories.unwrap_or_default(),
                 crd: None,
+                uid: String::new(),
             })
         });
     Ok(kinds.collect())

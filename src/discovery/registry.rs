@@ -17,7 +17,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Availability, Catalog, Discovery, ResolvedKind};
+use super::{
+    Availability, Catalog, Discovery, ResolvedKind,
+    crds::{Crds, Look},
+};
 use crate::upstream::{Upstream, UpstreamError, Verb};
 
 /// Times of the [`Registry`].
@@ -50,6 +53,9 @@ struct Shared {
     /// In the order of subscription, which is that of the config.
     entries: Mutex<Vec<Entry>>,
     catalog: watch::Sender<Option<Arc<Catalog>>>,
+    /// The API server's; empty before it has said.
+    version: watch::Sender<Arc<str>>,
+    crds: Crds,
     /// Somebody subscribed, or CRDs changed.
     wake: Notify,
 }
@@ -58,12 +64,15 @@ struct Entry {
     resource: String,
     served: watch::Sender<Availability>,
     absent_since: Option<Instant>,
+    /// At the CRD of the kind that is served.
+    look: Option<Look>,
 }
 
 /// What is to be done about one entry.
 enum Step {
     Keep,
-    Appear(Arc<ResolvedKind>),
+    /// It is served, or its CRD may say something else of it.
+    Look(Arc<ResolvedKind>),
     Vanish,
 }
 
@@ -88,6 +97,8 @@ impl Registry {
                 settings,
                 entries: Mutex::default(),
                 catalog: watch::Sender::new(None),
+                version: watch::Sender::new("".into()),
+                crds: Crds::default(),
                 wake: Notify::new(),
             }),
         }
@@ -107,6 +118,7 @@ impl Registry {
             resource: resource.to_owned(),
             served,
             absent_since: None,
+            look: None,
         });
         self.shared.wake.notify_one();
         receiver
@@ -122,6 +134,11 @@ impl Registry {
             // The sender lives in `self`, so this cannot fail.
             let _ = catalog.changed().await;
         }
+    }
+
+    /// The API server's version, `v1.36.3`; empty before it has said.
+    pub fn server_version(&self) -> watch::Receiver<Arc<str>> {
+        self.shared.version.subscribe()
     }
 
     /// Runs until dropped.
@@ -199,19 +216,20 @@ impl Registry {
         let Some(catalog) = discovery.catalog().cloned() else {
             return Ok(());
         };
+        // Before the kinds, which may be listed in another way by another version.
+        if let Some(version) = discovery.server_version().await {
+            self.shared.version.send_if_modified(|known| {
+                let before = std::mem::replace(known, version);
+                before != *known
+            });
+        }
         let mut result = Ok(());
         for (at, step) in self.steps(&catalog).into_iter().enumerate() {
             match step {
                 Step::Keep => {}
                 Step::Vanish => self.announce_gone(at),
-                Step::Appear(kind) => match discovery.crd(&kind).await {
-                    Ok(crd) => {
-                        let kind = ResolvedKind {
-                            crd,
-                            ..(*kind).clone()
-                        };
-                        self.announce(at, kind);
-                    }
+                Step::Look(kind) => match discovery.with_crd(&kind).await {
+                    Ok((kind, look)) => self.announce(at, kind, look),
                     // Next time, then; the others need not wait for it.
                     Err(error) => result = Err(error),
                 },
@@ -224,10 +242,21 @@ impl Registry {
         result
     }
 
-    fn announce(&self, at: usize, kind: ResolvedKind) {
-        let entries = self.entries();
+    fn announce(&self, at: usize, mut kind: ResolvedKind, look: Look) {
+        let mut entries = self.entries();
         // Entries are only ever added.
-        let entry = &entries[at];
+        let entry = &mut entries[at];
+        entry.look = Some(look);
+        if let Some(known) = entry.served.borrow().kind() {
+            if kind.crd.is_none() {
+                // A CRD that is going, or may not be read any more, has still said what it said.
+                kind.crd.clone_from(&known.crd);
+                kind.uid.clone_from(&known.uid);
+            }
+            if **known == kind {
+                return;
+            }
+        }
         tracing::info!(
             resource = entry.resource,
             api_version = kind.api_version(),
@@ -276,7 +305,7 @@ impl Registry {
                     }
                     None => {
                         taken.push((Arc::clone(&kind), resource.clone()));
-                        return Step::Appear(kind);
+                        return Step::Look(kind);
                     }
                 },
             };
@@ -299,21 +328,31 @@ impl Registry {
             entry.absent_since = None;
             return Step::Vanish;
         };
-        entry.absent_since = None;
+        if entry.absent_since.take().is_some() {
+            // Its source may be waiting for nothing else.
+            entry.served.send_modify(|_| {});
+        }
         let same = ResolvedKind {
             crd: current.crd.clone(),
+            uid: current.uid.clone(),
             ..(*kind).clone()
         } == *current;
-        if same { Step::Keep } else { Step::Appear(kind) }
+        let crds = &self.shared.crds;
+        match &entry.look {
+            Some(look) if same && !crds.has_moved(&kind, look) => Step::Keep,
+            _ => Step::Look(kind),
+        }
     }
 
-    /// Only a bell: which CRD changed, and how, is for discovery to say.
+    /// A bell: what is served is for discovery to say.
     async fn watch_crds(&self) {
         let mut credentials = self.shared.upstream.changed();
         let mut backoff = BACKOFF_FIRST;
         loop {
             let begun = Instant::now();
-            match self.watch_crds_once().await {
+            let ended = self.watch_crds_once().await;
+            self.shared.crds.closed();
+            match ended {
                 Err(error)
                     if error
                         .status()
@@ -345,8 +384,11 @@ impl Registry {
             .send(Verb::Watch, request)
             .await?
             .into_body();
+        self.shared.crds.opened();
         while let Some(frame) = body.frame().await {
-            frame?;
+            if let Ok(bytes) = frame?.into_data() {
+                self.shared.crds.take(&bytes);
+            }
             self.shared.wake.notify_one();
         }
         Ok(())

@@ -121,6 +121,7 @@ impl World {
             verbs: Vec::new(),
             categories: vec!["all".into()],
             crd: None,
+            uid: String::new(),
         };
         self.kind.set_identity(Identity {
             group: String::new(),

@@ -29,7 +29,7 @@ use crate::{
     config::ListStrategy,
 };
 
-/// A server that refused to stream may have been upgraded.
+/// A server that refused to stream is asked again, though nobody saw that it was upgraded.
 const STREAM_RETRY: Duration = Duration::from_secs(3600);
 /// Streams that fail before a list is read in pages after all.
 const STREAM_TRIES: u32 = 2;
@@ -45,6 +45,11 @@ const SOON: Duration = Duration::from_secs(10);
 const RENEWAL_SPREAD: Duration = Duration::from_secs(5);
 /// The same failure at one place, without progress, that is not worth trying again.
 const STUCK: u32 = 2;
+/// A watch that lasted this long has told what there was to tell when it began.
+const TOLD: Duration = Duration::from_secs(30);
+/// As long as the API server may ask for a moment before that is called trouble, and how often.
+const MOMENT: Duration = Duration::from_secs(2);
+const MOMENTS: u32 = 4;
 /// How often a suspicion is looked into.
 const SUSPICION_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -107,8 +112,14 @@ pub struct Machine {
     /// The kind sends bookmarks.
     bookmarks: bool,
     unproven: bool,
+    /// Of a kind without bookmarks: where the API server was just before the watch was opened.
+    probed: Option<Revision>,
+    /// When the list that is read was asked for.
+    asked: Option<Instant>,
     silences: u32,
     shorts: u32,
+    /// Failures in a row that the API server said would pass in a moment.
+    moments: u32,
     stuck: u32,
     /// What was wrong, while backing off.
     fault: Option<Fault>,
@@ -157,8 +168,11 @@ impl Machine {
             backoff: Backoff::default(),
             bookmarks: false,
             unproven: false,
+            probed: None,
+            asked: None,
             silences: 0,
             shorts: 0,
+            moments: 0,
             stuck: 0,
             fault: None,
             suspected: None,
@@ -250,6 +264,11 @@ impl Machine {
                 }
                 Step::keep()
             }
+            Input::Found => self.on_found(now),
+            Input::Upgraded => {
+                self.streams_refused = None;
+                Step::keep()
+            }
             Input::Renewed => self.on_renewed(now),
             Input::Tick => self.on_tick(now),
             Input::Opened => self.on_opened(now),
@@ -337,6 +356,9 @@ impl Machine {
         let Some(need) = &self.need else {
             return Io::Keep;
         };
+        // What is read in pages is current when the first one is asked for.
+        self.asked = Some(now);
+        self.probed = None;
         let (cause, paged, streams) = (need.cause, need.paged, need.streams);
         let from = match (need.from, &self.revision) {
             (From::Any, _) => ListFrom::Any,
@@ -387,10 +409,13 @@ impl Machine {
     }
 
     fn watch_timeout(&mut self) -> Duration {
-        let (low, high) = (
-            self.settings.timing.watch_timeout.start(),
-            self.settings.timing.watch_timeout.end(),
-        );
+        let timing = &self.settings.timing;
+        let range = if self.unproven {
+            &timing.unproven_timeout
+        } else {
+            &timing.watch_timeout
+        };
+        let (low, high) = (range.start(), range.end());
         Duration::from_secs(
             self.rng
                 .u64(low.as_secs()..=high.as_secs().max(low.as_secs()))
@@ -418,6 +443,7 @@ impl Machine {
 
     fn live(&mut self, now: Instant) {
         self.fault = None;
+        self.moments = 0;
         self.backoff.healthy(now);
         self.say(Phase::Live, "", "");
     }
@@ -489,8 +515,13 @@ impl Machine {
                 io: self.proceed(now),
             };
         }
+        // Its revision ages from now on, unless the API server is asked.
         self.unproven = true;
-        Step::data(Data::Unproven)
+        self.check_history(Check::Reconnect);
+        Step {
+            data: Data::Unproven,
+            io: self.proceed(now),
+        }
     }
 
     /// Before anything else, compare revisions; where they cannot be compared, there is nothing to find out,
@@ -560,12 +591,27 @@ impl Machine {
         } else {
             History::Same
         };
+        // That of a stream is current at its end.
+        let current = if open.is_some() {
+            Some(now)
+        } else {
+            self.asked
+        };
+        let any = self
+            .need
+            .as_ref()
+            .is_some_and(|need| need.from == From::Any);
+        let proven = current.filter(|_| !any);
         self.revision = Some(revision.clone());
         (self.need, self.check, self.new_history, self.synced) = (None, None, false, true);
         (self.silences, self.stuck, self.shorts) = (0, 0, 0);
         self.listed = Some(now);
         self.live(now);
-        let data = Data::Publish { revision, history };
+        let data = Data::Publish {
+            revision,
+            history,
+            proven,
+        };
         match open {
             Some(open) => {
                 self.enter(State::Watching(open), now);
@@ -652,10 +698,25 @@ impl Machine {
                 }
                 Some(Check::Reconnect) | None => {}
             }
+            // Nothing else will say how far the watch is.
+            let number = matches!(revision, Revision::Number(_));
+            self.probed = (number && self.unproven).then(|| revision.clone());
         }
         Step {
             data: Data::Keep,
             io: self.proceed(now),
+        }
+    }
+
+    /// A watch of a kind without bookmarks ended in good order, so all is here that it was sent: whatever had
+    /// happened when the API server was asked, just before. From there the next one goes on, or a quiet kind's
+    /// revision would age until the API server has forgotten it.
+    fn catch_up(&mut self, lasted: Duration) {
+        if let Some(probed) = self.probed.take()
+            && lasted >= TOLD
+            && self.moves(&probed)
+        {
+            self.revision = Some(probed);
         }
     }
 }

@@ -112,6 +112,12 @@ impl Served {
         what(self) == what(other) && self.identity.selectable == other.identity.selectable
     }
 
+    /// Whether both have the same name and nothing else: a CRD was deleted, and made anew.
+    pub(super) fn is_other_than(&self, other: &Self) -> bool {
+        let uids = [&self.resolved.uid, &other.resolved.uid];
+        uids.iter().all(|uid| !uid.is_empty()) && uids[0] != uids[1]
+    }
+
     /// The collection's path; of all namespaces where `namespace` is empty.
     pub(super) fn path(&self, namespace: &str) -> String {
         self.resolved

@@ -43,6 +43,9 @@ pub struct Timing {
     pub body_patience: Duration,
     /// For how long a watch is asked for; chosen by chance, so that watches do not end together.
     pub watch_timeout: RangeInclusive<Duration>,
+    /// The same for a kind without bookmarks, whose revision comes on only from watch to watch: well below the five
+    /// minutes after which the API server forgets.
+    pub unproven_timeout: RangeInclusive<Duration>,
     /// How long a kind that is watched on first use goes on without a user.
     pub idle: Duration,
 }
@@ -54,6 +57,7 @@ impl Default for Timing {
             header_patience: Duration::from_secs(90),
             body_patience: Duration::from_secs(30),
             watch_timeout: Duration::from_secs(300)..=Duration::from_secs(600),
+            unproven_timeout: Duration::from_secs(90)..=Duration::from_secs(150),
             idle: Duration::from_secs(600),
         }
     }
@@ -79,6 +83,10 @@ pub enum Input {
     Used,
     /// The last user left.
     Unused,
+    /// Discovery missed the kind for a moment, and finds it again as it was.
+    Found,
+    /// The API server is of another version than before.
+    Upgraded,
     /// The clients were rebuilt.
     Renewed,
     /// Response headers came, saying yes.
@@ -140,6 +148,8 @@ pub enum Data {
         revision: Revision,
         /// Whether it goes on from what is there.
         history: History,
+        /// When it was current; `None` where the API server was free to answer with something old.
+        proven: Option<Instant>,
     },
     /// The kind proves nothing between events.
     Unproven,

@@ -150,21 +150,21 @@ async fn what_a_crd_says_is_of_the_version() {
     let mut discovery = Discovery::new(server.upstream());
     discovery.poll().await.unwrap();
     let widgets = discovery.catalog().unwrap().resolve("widgets").unwrap();
-    assert_eq!(discovery.crd(&widgets).await.unwrap(), None, "not a CRD");
+    let crd = async |of: &Discovery| Ok::<_, UpstreamError>(of.with_crd(&widgets).await?.0);
+    assert_eq!(crd(&discovery).await.unwrap().crd, None, "not a CRD");
     let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.acme.io";
-    server.set(path, 200, json!({"spec": {"versions": [{"name": "v2", "selectableFields": [{"jsonPath": ".spec.size"}]},
+    server.set(path, 200, json!({"metadata": {"uid": "u", "generation": 3}, "spec": {"versions": [
+        {"name": "v2", "selectableFields": [{"jsonPath": ".spec.size"}]},
         {"name": "v1", "selectableFields": [{"jsonPath": ".spec.color"}],
             "additionalPrinterColumns": [{"name": "Color", "type": "string", "jsonPath": ".spec.color"}]}]}}));
-    let crd = discovery.crd(&widgets).await.unwrap().unwrap();
-    assert_eq!(crd.selectable, [".spec.color"]);
-    assert_eq!(crd.columns[0].name, "Color");
-    assert_eq!(crd.columns[0].json_path, ".spec.color");
+    let read = crd(&discovery).await.unwrap();
+    assert_eq!(read.uid, "u");
+    let said = read.crd.unwrap();
+    assert_eq!(said.selectable, [".spec.color"]);
+    assert_eq!(said.columns[0].name, "Color");
+    assert_eq!(said.columns[0].json_path, ".spec.color");
     server.set(path, 403, json!({}));
-    assert_eq!(
-        discovery.crd(&widgets).await.unwrap(),
-        None,
-        "may not be read"
-    );
+    assert_eq!(crd(&discovery).await.unwrap().crd, None, "may not be read");
     server.set(path, 500, json!({}));
-    assert!(discovery.crd(&widgets).await.is_err());
+    assert!(crd(&discovery).await.is_err());
 }

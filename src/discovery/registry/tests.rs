@@ -36,6 +36,20 @@ async fn next(receiver: &mut watch::Receiver<Availability>) -> Option<String> {
     )
 }
 
+/// What it may be selected by, as its CRD says.
+fn selectable(receiver: &watch::Receiver<Availability>) -> Vec<String> {
+    let served = receiver.borrow();
+    let crd = served.kind().and_then(|kind| kind.crd.as_ref());
+    crd.map(|crd| crd.selectable.clone()).unwrap_or_default()
+}
+
+/// What it may be selected by, as its CRD says.
+fn selectable(receiver: &watch::Receiver<Availability>) -> Vec<String> {
+    let served = receiver.borrow();
+    let crd = served.kind().and_then(|kind| kind.crd.as_ref());
+    crd.map(|crd| crd.selectable.clone()).unwrap_or_default()
+}
+
 /// Why the kind is not there.
 fn why(receiver: &watch::Receiver<Availability>) -> Option<String> {
     match &*receiver.borrow() {
@@ -110,7 +124,11 @@ async fn a_kind_is_gone_only_when_it_stays_away() {
     sleep(Duration::from_secs(3)).await;
     server.serve(&[PODS, WIDGETS]);
     sleep(Duration::from_secs(60)).await;
-    assert!(!widgets.has_changed().unwrap());
+    assert!(
+        widgets.has_changed().unwrap(),
+        "whoever waits for it is told to ask again"
+    );
+    assert!(widgets.borrow_and_update().kind().is_some());
 
     server.serve(&[PODS]);
     let begun = Instant::now();
@@ -190,15 +208,104 @@ async fn selectable_fields_come_with_the_kind() {
         serde_json::json!({"spec": {"versions": [{"name": "v1", "selectableFields": [{"jsonPath": ".spec.color"}]}]}}),
     );
     next(&mut widgets).await;
-    assert_eq!(
-        widgets
-            .borrow()
-            .kind()
-            .unwrap()
-            .crd
-            .as_ref()
-            .unwrap()
-            .selectable,
-        [".spec.color"]
+    assert_eq!(selectable(&widgets), [".spec.color"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fields_that_are_edited_into_a_crd_are_found_and_other_edits_are_nobodys_business() {
+    let server = FakeServer::serving(&[WIDGETS]);
+    let running = run(&server);
+    server.crd("u", 1, &[".spec.color"]).await;
+    let mut widgets = running.registry.subscribe("widgets");
+    next(&mut widgets).await;
+    sleep(Duration::from_secs(100)).await;
+    server.asked();
+    server.crd("u", 2, &[".spec.color"]).await;
+    sleep(Duration::from_secs(100)).await;
+    assert!(!widgets.has_changed().unwrap());
+    let looks = |asked: Vec<String>| {
+        asked
+            .iter()
+            .filter(|path| path.contains("definitions/"))
+            .count()
+    };
+    assert_eq!(looks(server.asked()), 1, "one edit, one look");
+
+    server.crd("u", 3, &[".spec.color", ".spec.size"]).await;
+    let begun = Instant::now();
+    widgets.changed().await.unwrap();
+    assert!(
+        begun.elapsed() <= Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
     );
+    assert_eq!(selectable(&widgets), [".spec.color", ".spec.size"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crd_that_is_deleted_and_made_anew_within_seconds_is_another_one() {
+    let server = FakeServer::serving(&[WIDGETS]);
+    let running = run(&server);
+    server.crd("one", 1, &[]).await;
+    let mut widgets = running.registry.subscribe("widgets");
+    next(&mut widgets).await;
+    assert_eq!(widgets.borrow_and_update().kind().unwrap().uid, "one");
+    server.serve(&[]);
+    server.crd_event().await;
+    sleep(Duration::from_secs(2)).await;
+    server.serve(&[WIDGETS]);
+    server.crd("two", 1, &[]).await;
+    let is_two = |served: &Availability| served.kind().is_some_and(|kind| kind.uid == "two");
+    let found = timeout(Duration::from_secs(2), widgets.wait_for(is_two));
+    found.await.expect("soon").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crd_that_is_going_has_still_said_what_it_said() {
+    let server = FakeServer::serving(&[WIDGETS]);
+    let running = run(&server);
+    server.crd("one", 1, &[".spec.color"]).await;
+    let mut widgets = running.registry.subscribe("widgets");
+    next(&mut widgets).await;
+    widgets.borrow_and_update();
+    // Discovery shows other verbs for a moment, while the CRD cannot be read any more.
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.acme.io";
+    server.set(path, 404, serde_json::json!({}));
+    server.serve(&[("acme.io", "v1", "Widgets", "widgets")]);
+    server.crd_event().await;
+    widgets.changed().await.unwrap();
+    assert_eq!(selectable(&widgets), [".spec.color"]);
+    assert_eq!(widgets.borrow().kind().unwrap().uid, "one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upgrade_of_the_server_is_noticed() {
+    let server = FakeServer::serving(&[PODS]);
+    server.set(
+        "/version",
+        200,
+        serde_json::json!({"gitVersion": "v1.36.3"}),
+    );
+    let running = run(&server);
+    let mut version = running.registry.server_version();
+    let mut pods = running.registry.subscribe("pods");
+    next(&mut pods).await;
+    assert_eq!(
+        &**version.borrow_and_update(),
+        "v1.36.3",
+        "before its kinds"
+    );
+    sleep(Duration::from_secs(100)).await;
+    assert!(!version.has_changed().unwrap());
+    server.set(
+        "/version",
+        200,
+        serde_json::json!({"gitVersion": "v1.37.0"}),
+    );
+    sleep(Duration::from_secs(100)).await;
+    assert_eq!(&**version.borrow_and_update(), "v1.37.0");
+    // That it does not say is no news.
+    server.set("/version", 403, serde_json::json!({}));
+    sleep(Duration::from_secs(100)).await;
+    assert!(!version.has_changed().unwrap());
 }

@@ -33,6 +33,8 @@ impl Machine {
         }
         self.served = false;
         (self.need, self.check, self.fault, self.reopen) = (None, None, None, None);
+        // What failed was that the kind was going.
+        self.backoff = Backoff::default();
         self.enter(State::Waiting, now);
         // Whatever was complete once is retired, even if nobody used it of late: it must not be remembered.
         self.removed = self.revision.is_some();
@@ -117,6 +119,17 @@ impl Machine {
             data: Data::Unsync,
             io: Io::Close,
         }
+    }
+
+    /// What failed may have been that it was not there.
+    pub(super) fn on_found(&mut self, now: Instant) -> Step {
+        if let State::BackingOff(until) = &mut self.state
+            && self.fault == Some(Fault::NotFound)
+        {
+            self.backoff = Backoff::default();
+            *until = (*until).min(now + SHORT.mul_f64(self.rng.f64()));
+        }
+        Step::keep()
     }
 
     pub(super) fn on_renewed(&mut self, now: Instant) -> Step {

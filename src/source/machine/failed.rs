@@ -25,6 +25,7 @@ impl Machine {
         let lasted = open.opened.map_or(Duration::ZERO, |opened| {
             now.saturating_duration_since(opened)
         });
+        self.catch_up(lasted);
         if lasted < SHORT {
             self.shorts += 1;
             if open.changes == 0 || self.shorts >= STUCK {
@@ -74,6 +75,13 @@ impl Machine {
                 io: self.proceed(now),
             };
         }
+        if let Some(moment) = self.moment(&failure) {
+            self.enter(State::BackingOff(now + moment), now);
+            return Step {
+                data,
+                io: Io::Close,
+            };
+        }
         let wait = self.backoff.failed(now, failure.retry_after, &mut self.rng);
         let phase = if failure.fault == Fault::Forbidden {
             Phase::Forbidden
@@ -94,6 +102,18 @@ impl Machine {
             data,
             io: Io::Close,
         }
+    }
+
+    /// How long to wait where the API server asks for a moment, as it does while it takes in an edited CRD: what
+    /// was followed until now is followed still, a little later.
+    fn moment(&mut self, failure: &Failure) -> Option<Duration> {
+        let asked = failure.retry_after.filter(|asked| *asked <= MOMENT)?;
+        if self.report.phase != Phase::Live || self.moments == MOMENTS {
+            return None;
+        }
+        self.moments += 1;
+        // Not everybody in the same moment.
+        Some(asked.mul_f64(1.0 + 0.1 * self.rng.f64()))
     }
 
     /// Whether to try again at once, in another way.

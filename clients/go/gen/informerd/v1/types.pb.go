@@ -325,10 +325,12 @@ type Freshness struct {
 	// Where each shard stood.
 	Positions []*ShardPosition `protobuf:"bytes,1,rep,name=positions,proto3" json:"positions,omitempty"`
 	// Time since the upstream last proved the kind current (an event or a
-	// bookmark, by the daemon's monotonic clock); of the worst shard.
+	// bookmark, by the daemon's monotonic clock); of the worst shard. Absent
+	// where nothing has proved one of them yet.
 	Age *durationpb.Duration `protobuf:"bytes,2,opt,name=age,proto3" json:"age,omitempty"`
 	// The kind never proves itself between events (`events` has no bookmarks):
-	// `age` is then only the time since the last event or reconnect.
+	// `age` is then only the time since the last event or list. Or it has
+	// not been proved at all yet, and has no age.
 	AgeUnproven bool      `protobuf:"varint,3,opt,name=age_unproven,json=ageUnproven,proto3" json:"age_unproven,omitempty"`
 	State       KindState `protobuf:"varint,4,opt,name=state,proto3,enum=informerd.v1.KindState" json:"state,omitempty"`
 	// One word saying why the kind is in that state; empty when it is live.
