@@ -30,6 +30,7 @@ mod gather;
 pub mod introspection;
 mod merge;
 mod messages;
+mod patience;
 pub mod query;
 pub mod readiness;
 pub mod status;
@@ -41,6 +42,8 @@ mod watch;
 
 pub use consumers::{Caller, Consumers};
 pub use status::Error;
+
+use patience::Patient;
 
 /// Streams that one connection may have open at once.
 const MAX_STREAMS: u32 = 4096;
@@ -154,10 +157,12 @@ impl Api {
             Future: Send + 'static,
         >,
     ) -> Result<(), ServeError> {
+        let shutdown = self.0.shutdown.clone();
         let incoming = tonic::transport::server::TcpIncoming::from(listener)
             .with_nodelay(Some(true))
             .with_keepalive(Some(KEEPALIVE))
-            .map(|stream| stream.map(gather::Gather::new));
+            .map(|stream| stream.map(gather::Gather::new))
+            .map(move |stream| stream.map(|stream| Patient::new(stream, &shutdown)));
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(crate::proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)

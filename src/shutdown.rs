@@ -105,6 +105,11 @@ impl Shutdown {
         }
     }
 
+    /// The same, for whoever asks often: without a lock that all others take, too.
+    pub fn draining_apart(&self) -> WaitForCancellationFutureOwned {
+        self.draining.child_token().cancelled_owned()
+    }
+
     /// Until the grace period is over.
     pub fn over(&self) -> WaitForCancellationFuture<'_> {
         self.over.cancelled()

@@ -1,0 +1,221 @@
+//! A connection that is not waited for without end.
+//!
+//! HTTP/2 has keepalives, but only once both sides speak it: a connection that never says anything would stay open
+//! for ever, and hold up a server that drains until its grace period is over. So does one whose other end has gone
+//! without a word. Here the first has some seconds to begin, none once the server drains; and while it drains,
+//! nobody is waited for who is silent.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep},
+};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::transport::server::Connected;
+
+use crate::shutdown::Shutdown;
+
+/// Until a client has said that it speaks HTTP/2.
+const GREETING: Duration = Duration::from_secs(10);
+/// What it says first, always.
+const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+/// The longest silence of a client, who is asked for a sign of life at once, while the server drains.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Patient<Io> {
+    io: Io,
+    /// Bytes that came, up to those of a greeting.
+    heard: usize,
+    draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    drains: bool,
+    /// When patience ends, for whom there is little.
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl<Io> Patient<Io> {
+    /// From now on, until the shutdown begins and then some.
+    pub(super) fn new(io: Io, shutdown: &Shutdown) -> Self {
+        Self {
+            io,
+            heard: 0,
+            draining: Box::pin(shutdown.draining_apart()),
+            drains: false,
+            alarm: Box::pin(sleep(GREETING)),
+        }
+    }
+
+    fn has_greeted(&self) -> bool {
+        self.heard >= PREFACE
+    }
+
+    fn hear(&mut self, bytes: usize) {
+        self.heard = (self.heard + bytes).min(PREFACE);
+        if self.drains && bytes > 0 {
+            self.alarm.as_mut().reset(Instant::now() + SILENCE);
+        }
+    }
+
+    /// Nothing has come: until it need not be waited for any more.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.drains && self.draining.as_mut().poll(cx).is_ready() {
+            self.drains = true;
+            self.alarm.as_mut().reset(Instant::now() + SILENCE);
+        }
+        if self.drains && !self.has_greeted() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.drains || !self.has_greeted() {
+            ready!(self.alarm.as_mut().poll(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
+    }
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for Patient<Io> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, buf) {
+            self.hear(buf.filled().len() - before);
+            return Poll::Ready(read);
+        }
+        self.poll_over(cx)
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for Patient<Io> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl<Io: Connected> Connected for Patient<Io> {
+    type ConnectInfo = Io::ConnectInfo;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.io.connect_info()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::timeout,
+    };
+
+    use super::*;
+
+    const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn pair(shutdown: &Shutdown) -> (DuplexStream, Patient<DuplexStream>) {
+        let (client, server) = duplex(1024);
+        (client, Patient::new(server, shutdown))
+    }
+
+    async fn greeted(shutdown: &Shutdown) -> (DuplexStream, Patient<DuplexStream>) {
+        let (mut client, mut server) = pair(shutdown);
+        client.write_all(HELLO).await.unwrap();
+        let mut hello = [0; PREFACE];
+        server.read_exact(&mut hello).await.unwrap();
+        (client, server)
+    }
+
+    /// How its reading ends, and after how long.
+    async fn end(server: &mut Patient<DuplexStream>) -> (Option<io::ErrorKind>, u64) {
+        let begun = Instant::now();
+        let mut buffer = [0; 64];
+        loop {
+            match server.read(&mut buffer).await {
+                Ok(0) => return (None, begun.elapsed().as_secs()),
+                Ok(_) => {}
+                Err(error) => return (Some(error.kind()), begun.elapsed().as_secs()),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_speaks_is_cut_after_some_seconds_be_it_byte_by_byte() {
+        let (_client, mut server) = pair(&Shutdown::new());
+        assert_eq!(end(&mut server).await, (Some(io::ErrorKind::TimedOut), 10));
+        let (mut client, mut server) = pair(&Shutdown::new());
+        tokio::spawn(async move {
+            for byte in HELLO {
+                // Fails once it is cut.
+                let _ = client.write_all(&[*byte]).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        assert_eq!(end(&mut server).await, (Some(io::ErrorKind::TimedOut), 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_greeted_may_be_silent_for_as_long_as_http_2_lets_it() {
+        let (_client, mut server) = greeted(&Shutdown::new()).await;
+        assert!(timeout(LONG, end(&mut server)).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_not_greeted_is_not_waited_for_by_a_server_that_drains() {
+        let shutdown = Shutdown::new();
+        let (_client, mut server) = pair(&shutdown);
+        let drained = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            shutdown.drain();
+        };
+        let (ended, ()) = tokio::join!(end(&mut server), drained);
+        assert_eq!(ended, (None, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_it_drains_only_those_that_are_heard_are_waited_for() {
+        let shutdown = Shutdown::new();
+        let (mut client, mut server) = greeted(&shutdown).await;
+        shutdown.drain();
+        tokio::spawn(async move {
+            for _ in 0..5 {
+                tokio::time::sleep(Duration::from_secs(8)).await;
+                client.write_all(b"a sign").await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        });
+        assert_eq!(end(&mut server).await, (Some(io::ErrorKind::TimedOut), 50));
+    }
+}
