@@ -107,10 +107,12 @@ pub trait Ask: Send + Sync + 'static {
 pub struct Prover {
     ask: Arc<dyn Ask>,
     flights: Mutex<HashMap<Subject, Weak<Flight>>>,
+    /// Of the API server's revision where a shard's objects are.
+    revisions: Mutex<HashMap<usize, Arc<Flight>>>,
     bucket: Mutex<(f64, Instant)>,
 }
 
-/// What a proof is about: a shard, or one object in it.
+/// What a proof is about: a shard, by its address, or one object in it.
 type Subject = (usize, Option<Key>);
 /// When the last proof began, and up to which revision it holds.
 type Flight = tokio::sync::Mutex<Option<(Instant, Result<u64, ProofError>)>>;
@@ -127,6 +129,7 @@ impl Prover {
         Self {
             ask,
             flights: Mutex::default(),
+            revisions: Mutex::default(),
             bucket: Mutex::new((BURST, Instant::now())),
         }
     }
@@ -140,34 +143,37 @@ impl Prover {
         shard: &Arc<Shard<Object>>,
         key: Option<&Key>,
     ) -> Result<(Arc<State<Object>>, u64), ProofError> {
-        let arrived = Instant::now();
-        let subject = (Arc::as_ptr(shard) as usize, key.cloned());
-        let flight = self.flight(subject);
-        let mut last = flight.lock().await;
-        let shared = last
-            .as_ref()
-            .filter(|(begun, _)| *begun >= arrived)
-            .map(|(_, outcome)| outcome.clone());
-        let (outcome, result) = match shared {
-            Some(outcome) => (outcome, "shared"),
-            None => {
-                let begun = Instant::now();
-                let proving = self.prove(kind, identity, shard, key);
-                let outcome = tokio::time::timeout(PATIENCE, proving)
-                    .await
-                    .unwrap_or(Err(ProofError::Late));
-                *last = Some((begun, outcome.clone()));
-                let result = if outcome.is_ok() { "proven" } else { "failed" };
-                (outcome, result)
-            }
-        };
-        drop(last);
-        metrics::counter!("informerd_proofs_total", "result" => result).increment(1);
-        let revision = outcome?;
+        let flight = self.flight((address(shard), key.cloned()));
+        let proving = self.prove(kind, identity, shard, key);
+        let revision = share(&flight, Instant::now(), proving).await?;
         // Whatever is here by now has all that was here when it was proven.
         let state = servable(shard).ok_or(ProofError::NotSynced)?;
         let revision = revision.max(state.revision);
         Ok((state, revision))
+    }
+
+    /// How far the API server was at some time after `since`, as it says where objects of the shard are. Who comes
+    /// back together may wait for a while before they ask: then the first one's answer is good for all.
+    pub async fn revision(
+        &self,
+        kind: &Kind,
+        identity: &Identity,
+        shard: &Arc<Shard<Object>>,
+        since: Instant,
+    ) -> Result<u64, ProofError> {
+        let asking = async {
+            self.begin()?;
+            let listed = self.ask.list(kind, identity, shard.namespace(), 1).await;
+            Ok(listed.map_err(ProofError::Upstream)?.revision)
+        };
+        let flight = {
+            let mut revisions = self
+                .revisions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            revisions.entry(address(shard)).or_default().clone()
+        };
+        share(&flight, since, asking).await
     }
 
     fn flight(&self, subject: Subject) -> Arc<Flight> {
@@ -183,16 +189,16 @@ impl Prover {
     }
 
     /// Takes a token, if there is one.
-    fn may_begin(&self) -> bool {
+    fn begin(&self) -> Result<(), ProofError> {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let earned = now.duration_since(bucket.1).as_secs_f64() * RATE;
         *bucket = ((bucket.0 + earned).min(BURST), now);
         if bucket.0 < 1.0 {
-            return false;
+            return Err(ProofError::TooMany);
         }
         bucket.0 -= 1.0;
-        true
+        Ok(())
     }
 
     async fn prove(
@@ -202,9 +208,7 @@ impl Prover {
         shard: &Arc<Shard<Object>>,
         key: Option<&Key>,
     ) -> Result<u64, ProofError> {
-        if !self.may_begin() {
-            return Err(ProofError::TooMany);
-        }
+        self.begin()?;
         match key {
             Some(key) => self.prove_one(kind, identity, shard, key).await,
             None => self.prove_all(kind, identity, shard).await,
@@ -280,6 +284,39 @@ impl Prover {
             proven = watched => proven,
         }
     }
+}
+
+/// A shard has one as long as it lives, which is as long as the process.
+fn address(shard: &Arc<Shard<Object>>) -> usize {
+    Arc::as_ptr(shard) as usize
+}
+
+/// What the last proof came to if that began after `since`; else what this one does.
+async fn share(
+    flight: &Flight,
+    since: Instant,
+    proving: impl Future<Output = Result<u64, ProofError>>,
+) -> Result<u64, ProofError> {
+    let mut last = flight.lock().await;
+    let shared = last
+        .as_ref()
+        .filter(|(begun, _)| *begun >= since)
+        .map(|(_, outcome)| outcome.clone());
+    let (outcome, result) = match shared {
+        Some(outcome) => (outcome, "shared"),
+        None => {
+            let begun = Instant::now();
+            let outcome = tokio::time::timeout(PATIENCE, proving)
+                .await
+                .unwrap_or(Err(ProofError::Late));
+            *last = Some((begun, outcome.clone()));
+            let result = if outcome.is_ok() { "proven" } else { "failed" };
+            (outcome, result)
+        }
+    };
+    drop(last);
+    metrics::counter!("informerd_proofs_total", "result" => result).increment(1);
+    outcome
 }
 
 /// Whether a state is all that was listed, or newer.

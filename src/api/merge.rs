@@ -42,6 +42,8 @@ pub struct Merge<T> {
 #[derive(Debug)]
 struct Part<T> {
     shard: Arc<Shard<T>>,
+    /// How often it had been removed when the stream began.
+    removals: u64,
     _subscription: Subscription,
     start: Start<T>,
     /// Where the consumer is complete; absent before its first state.
@@ -53,10 +55,12 @@ struct Part<T> {
 enum Start<T> {
     /// To be looked up once the shard is complete.
     Token(Place),
-    /// The token is ahead of the shard: since when, and what wakes us for each of its publications.
+    /// The token is ahead of the shard: since when, whether that was doubted, and what wakes us for each of its
+    /// publications.
     Ahead {
         place: Place,
         since: Instant,
+        doubted: bool,
         _every: Subscription,
     },
     /// To be sent as a whole.
@@ -85,6 +89,22 @@ pub enum Next<T> {
     Work(Work<T>, Option<Position>),
     /// The whole state is complete.
     ResetEnd(Vec<String>),
+    /// A token has been ahead for too long: it may be of a time that never was, see [`Merge::settle`].
+    Ahead(Ahead<T>),
+}
+
+/// A token that is ahead of a shard.
+#[derive(Debug)]
+pub struct Ahead<T> {
+    part: usize,
+    /// The token's revision.
+    wanted: u64,
+    /// The shard's revision.
+    reached: u64,
+    /// Which shard.
+    pub shard: Arc<Shard<T>>,
+    /// When that was seen first.
+    pub since: Instant,
 }
 
 impl<T: Item> Merge<T> {
@@ -108,6 +128,7 @@ impl<T: Item> Merge<T> {
                 fresh.push(parts.len());
             }
             parts.push(Part {
+                removals: shard.removals(),
                 _subscription: shard.subscribe(scopes.to_vec(), notify),
                 shard,
                 start: place.map_or(Start::Nothing, |(_, place)| Start::Token(*place)),
@@ -197,9 +218,13 @@ impl<T: Item> Merge<T> {
             }
             if self.is_removed() {
                 let status = self.parts[self.turn].shard.status();
+                let message = match status.phase {
+                    Phase::Removed => status.message.clone(),
+                    _ => "it was removed, and is back".to_owned(),
+                };
                 return Err(Error::KindRemoved {
                     resource: self.resource.clone(),
-                    message: status.message.clone(),
+                    message,
                 });
             }
             return Ok(Next::Idle);
@@ -270,15 +295,24 @@ impl<T: Item> Merge<T> {
         now: std::time::Instant,
     ) -> Result<Stepped<T>, Error> {
         let part = &mut self.parts[at];
+        let removed = part.is_removed();
         let (cursor, fresh) = match &mut part.start {
             Start::Nothing => return Ok(Stepped::Idle),
             Start::Token(_) | Start::Ahead { .. } => return self.look_up(at, consumer),
             Start::Cursor { cursor, fresh } => (cursor, fresh),
         };
-        let Some(state) = part.shard.peek() else {
+        let (last, peeked);
+        let state: &Arc<State<T>> = if removed {
+            // What went with the kind is still to be told.
+            last = part.shard.last_state();
+            &last
+        } else if let Some(state) = part.shard.peek() {
+            peeked = state;
+            &peeked
+        } else {
             return Ok(Stepped::Idle);
         };
-        let step = cursor.step(&state, select, budget, now);
+        let step = cursor.step(state, select, budget, now);
         Ok(match step {
             Step::Idle => {
                 // Bookmarks move on what has no events.
@@ -370,7 +404,12 @@ impl<T: Item> Merge<T> {
         };
         let (place, since) = match &part.start {
             Start::Token(place) => (*place, None),
-            Start::Ahead { place, since, .. } => (*place, Some(*since)),
+            Start::Ahead {
+                place,
+                since,
+                doubted,
+                ..
+            } => (*place, Some((*since, *doubted))),
             Start::Nothing | Start::Cursor { .. } => return Ok(Stepped::Idle),
         };
         let reason = match resolve(&place, &state) {
@@ -389,20 +428,27 @@ impl<T: Item> Merge<T> {
                 return Ok(Stepped::Again);
             }
             Resolution::Ahead => {
-                let since = since.unwrap_or_else(Instant::now);
-                if since.elapsed() >= wait::VERSION {
-                    return Err(Error::TokenAhead {
-                        reached: state.revision,
-                    });
-                }
-                if matches!(part.start, Start::Token(_)) {
+                let (since, doubted) = since.unwrap_or_else(|| (Instant::now(), false));
+                let doubt = !doubted && since.elapsed() >= wait::VERSION;
+                let ahead = Ahead {
+                    part: at,
+                    wanted: place.position.revision,
+                    reached: state.revision,
+                    shard: part.shard.clone(),
+                    since,
+                };
+                if doubt || matches!(part.start, Start::Token(_)) {
                     part.start = Start::Ahead {
                         place,
                         since,
+                        doubted: doubt,
                         _every: part.shard.subscribe(Vec::new(), &self.notify),
                     };
                 }
-                return Ok(Stepped::Idle);
+                return Ok(match doubt {
+                    true => Stepped::Next(Next::Ahead(ahead)),
+                    false => Stepped::Idle,
+                });
             }
             Resolution::Past => ResetReason::PastJournal,
             Resolution::Differs if place.origin == Origin::Here => ResetReason::HistoryVoid,
@@ -411,10 +457,32 @@ impl<T: Item> Merge<T> {
         self.start_over(at, reason)
     }
 
+    /// What the API server says of a token that is ahead: its revision, if it could be asked. Where that is behind
+    /// the token, too, it went back, and what the token stands for is void. Else the shard is late, and another
+    /// replica may not be.
+    pub fn settle(&mut self, ahead: &Ahead<T>, revision: Option<u64>) -> Result<(), Error> {
+        if !matches!(self.parts[ahead.part].start, Start::Ahead { .. }) {
+            // The shard came there meanwhile.
+            return Ok(());
+        }
+        match revision {
+            Some(revision) if revision < ahead.wanted => self
+                .start_over(ahead.part, ResetReason::HistoryVoid)
+                .map(drop),
+            _ => Err(Error::TokenAhead {
+                reached: ahead.reached,
+            }),
+        }
+    }
+
     /// When to look again although nobody wakes us: a token that is ahead is waited for only so long.
     pub fn look_again(&self) -> Option<Instant> {
         let since = self.parts.iter().filter_map(|part| match &part.start {
-            Start::Ahead { since, .. } => Some(*since + wait::VERSION),
+            Start::Ahead {
+                since,
+                doubted: false,
+                ..
+            } => Some(*since + wait::VERSION),
             _ => None,
         });
         since.min()
@@ -424,11 +492,14 @@ impl<T: Item> Merge<T> {
     fn is_removed(&self) -> bool {
         let served =
             |part: &Part<T>| matches!(part.start, Start::Cursor { .. }) || part.position.is_some();
-        self.parts.iter().any(served)
-            && self
-                .parts
-                .iter()
-                .all(|part| part.shard.phase() == Phase::Removed)
+        self.parts.iter().any(served) && self.parts.iter().all(Part::is_removed)
+    }
+}
+
+impl<T: Item> Part<T> {
+    /// Whether the kind was removed since the stream began, be it back by now.
+    fn is_removed(&self) -> bool {
+        self.shard.removals() != self.removals
     }
 }
 

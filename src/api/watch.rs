@@ -9,7 +9,10 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, stream};
 use http_body::Frame;
 use tokio::{
-    sync::Notify,
+    sync::{
+        Notify,
+        oneshot::{self, error::TryRecvError},
+    },
     time::{Instant, Sleep, sleep_until},
 };
 use tonic::{Status, body::Body};
@@ -22,7 +25,7 @@ use super::{
     encode::{self, Encoder},
     flush::{self, Due, Flush},
     freshness,
-    merge::{Merge, Next, reason_word},
+    merge::{Ahead, Merge, Next, reason_word},
     messages::{self, Work},
     now,
     query::{self, Query},
@@ -32,6 +35,7 @@ use super::{
 use crate::{
     cache::{Identity, Kind, Phase, Position, Shard, Status as ShardStatus, Subscription, Use},
     object::Object,
+    proof::Prover,
     proto::{self, MarkType},
     shutdown::Notice,
 };
@@ -90,6 +94,7 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         notify,
         waiting: Vec::new(),
         stream: None,
+        doubts: Vec::new(),
         out: VecDeque::new(),
         bookmark_at,
         alarm: Box::pin(sleep_until(bookmark_at)),
@@ -131,6 +136,8 @@ struct Watch {
     waiting: Vec<Subscription>,
     /// Absent until then.
     stream: Option<Open>,
+    /// Tokens that are ahead of their shards, and what the API server says of that.
+    doubts: Vec<Doubt>,
     out: VecDeque<Bytes>,
     bookmark_at: Instant,
     /// Rings when it is time to look, or before: to set it anew for each flush would cost more than to look again.
@@ -151,6 +158,12 @@ struct Open {
     merge: Merge<Object>,
     /// Events being sent, and what is reached by them.
     work: Option<(Work<Object>, Option<Position>)>,
+}
+
+/// A token that is ahead of its shard, and what the API server says of that.
+struct Doubt {
+    ahead: Ahead<Object>,
+    answer: oneshot::Receiver<u64>,
 }
 
 /// How a stream ends.
@@ -276,6 +289,11 @@ impl Watch {
             self.send_some();
             return Ok(true);
         }
+        let answered = |(at, doubt): (usize, &mut Doubt)| Some((at, doubt.answer()?));
+        while let Some((at, revision)) = self.doubts.iter_mut().enumerate().find_map(answered) {
+            let doubt = self.doubts.swap_remove(at);
+            open.merge.settle(&doubt.ahead, revision)?;
+        }
         match open.merge.next(
             &*open.query.selection,
             self.ask.max_batch,
@@ -306,6 +324,15 @@ impl Watch {
                 };
                 self.push(&mark);
             }
+            Next::Ahead(ahead) => match &self.api.0.prover {
+                Some(prover) => {
+                    let (kind, identity) = (self.kind.clone(), open.identity.clone());
+                    let notify = self.notify.clone();
+                    let doubt = Doubt::new(ahead, prover.clone(), kind, identity, notify);
+                    self.doubts.push(doubt);
+                }
+                None => open.merge.settle(&ahead, None)?,
+            },
         }
         Ok(true)
     }
@@ -462,6 +489,39 @@ impl Watch {
             })
         });
         self.out.push_back(encode::mark_after(messages, mark));
+    }
+}
+
+impl Doubt {
+    /// Asks by a task of its own: who asks together shares the answer, and a stream that its consumer does not read
+    /// is not polled.
+    fn new(
+        ahead: Ahead<Object>,
+        prover: Arc<Prover>,
+        kind: Arc<Kind>,
+        identity: Arc<Identity>,
+        notify: Arc<Notify>,
+    ) -> Self {
+        let (answering, answer) = oneshot::channel();
+        let (shard, since) = (ahead.shard.clone(), ahead.since);
+        tokio::spawn(async move {
+            match prover.revision(&kind, &identity, &shard, since).await {
+                // The consumer may have gone.
+                Ok(revision) => drop(answering.send(revision)),
+                Err(_) => drop(answering),
+            }
+            notify.notify_one();
+        });
+        Self { ahead, answer }
+    }
+
+    /// Once there is one: the API server's revision, if it could be asked.
+    fn answer(&mut self) -> Option<Option<u64>> {
+        match self.answer.try_recv() {
+            Ok(revision) => Some(Some(revision)),
+            Err(TryRecvError::Closed) => Some(None),
+            Err(TryRecvError::Empty) => None,
+        }
     }
 }
 

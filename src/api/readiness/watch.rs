@@ -184,6 +184,8 @@ impl Watch {
                 };
                 self.push(Vec::new(), Some(mark));
             }
+            // Nobody else has these verdicts.
+            Next::Ahead(ahead) => self.merge.settle(&ahead, None)?,
             Next::ResetEnd(kinds) => {
                 let mark = proto::ReadinessMark {
                     resources: self.resources(&kinds),

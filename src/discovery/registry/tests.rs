@@ -43,13 +43,6 @@ fn selectable(receiver: &watch::Receiver<Availability>) -> Vec<String> {
     crd.map(|crd| crd.selectable.clone()).unwrap_or_default()
 }
 
-/// What it may be selected by, as its CRD says.
-fn selectable(receiver: &watch::Receiver<Availability>) -> Vec<String> {
-    let served = receiver.borrow();
-    let crd = served.kind().and_then(|kind| kind.crd.as_ref());
-    crd.map(|crd| crd.selectable.clone()).unwrap_or_default()
-}
-
 /// Why the kind is not there.
 fn why(receiver: &watch::Receiver<Availability>) -> Option<String> {
     match &*receiver.borrow() {
