@@ -29,6 +29,7 @@ pub fn shard(objects: Vec<Arc<Object>>) -> (Writer<Object>, Api) {
     });
     let now = Instant::now();
     writer.replace(objects, &Unreadable::default(), 1, History::Same, now);
+    writer.prove(now);
     writer.set_status(Phase::Live, "", "");
     let api = Api::new(
         Catalog::new(vec![kind]),

@@ -79,9 +79,10 @@ pub struct Cluster {
 struct Own {
     others: Vec<Process>,
     apiserver: Option<Process>,
-    etcd: Process,
+    etcd: Option<Process>,
     binaries: ControlPlaneBinaries,
     etcd_port: u16,
+    peer_port: u16,
     api_port: u16,
     /// How many times the API server was started: each time with its own audit log.
     starts: u32,
@@ -104,18 +105,16 @@ impl Cluster {
         let scratch = Scratch::new("cluster")?;
         write_files(&scratch)?;
         let (etcd_port, api_port) = (free_port(), free_port());
-        let mut etcd = Command::new(&binaries.control_plane);
-        etcd.arg("etcd").args(["--data-dir", &scratch.file("etcd")]);
-        etcd.args(["--client-port", &etcd_port.to_string()]);
-        etcd.args(["--peer-port", &free_port().to_string()]);
-        let etcd = Process::start("etcd", &etcd, &scratch.path().join("etcd.log"))?;
+        let peer_port = free_port();
+        let etcd = start_etcd(&binaries, &scratch, etcd_port, peer_port)?;
         let kubeconfig = scratch.path().join("admin.kubeconfig");
         let own = Own {
             others: Vec::new(),
             apiserver: None,
-            etcd,
+            etcd: Some(etcd),
             binaries,
             etcd_port,
+            peer_port,
             api_port,
             starts: 0,
             scratch,
@@ -307,7 +306,7 @@ impl Cluster {
         Err(format!(
             "the API server is not ready: {last}\n{}\n{}",
             process.log_tail(),
-            own.etcd.log_tail()
+            own.etcd.as_ref().map(Process::log_tail).unwrap_or_default()
         )
         .into())
     }
@@ -330,6 +329,30 @@ impl Cluster {
         let body = json!({ "revision": revision, "physical": true });
         plain_http::post(&format!("{etcd}/v3/kv/compaction"), &body).await?;
         Ok(revision.parse()?)
+    }
+
+    /// Keeps a copy of all that etcd has, for [`Cluster::restore_etcd`].
+    pub async fn save_etcd(&mut self) -> Result<(), Error> {
+        self.exchange_etcd("etcd", "etcd-saved").await
+    }
+
+    /// Puts etcd back to where it was when it was saved: its revision goes back, and nobody says so.
+    pub async fn restore_etcd(&mut self) -> Result<(), Error> {
+        self.exchange_etcd("etcd-saved", "etcd").await
+    }
+
+    /// Copies one folder over another while neither etcd nor the API server runs.
+    async fn exchange_etcd(&mut self, from: &str, to: &str) -> Result<(), Error> {
+        let own = self.own_mut();
+        (own.apiserver, own.etcd) = (None, None);
+        let (from, to) = (own.scratch.path().join(from), own.scratch.path().join(to));
+        if to.exists() {
+            fs::remove_dir_all(&to)?;
+        }
+        copy(&from, &to)?;
+        let etcd = start_etcd(&own.binaries, &own.scratch, own.etcd_port, own.peer_port)?;
+        own.etcd = Some(etcd);
+        self.start_apiserver().await
     }
 
     async fn start_the_rest(&mut self) -> Result<(), Error> {
@@ -486,6 +509,34 @@ impl Own {
             .map(|(name, value): (_, String)| format!("--{name}={value}"))
             .collect()
     }
+}
+
+fn start_etcd(
+    binaries: &ControlPlaneBinaries,
+    scratch: &Scratch,
+    port: u16,
+    peer_port: u16,
+) -> io::Result<Process> {
+    let mut etcd = Command::new(&binaries.control_plane);
+    etcd.arg("etcd").args(["--data-dir", &scratch.file("etcd")]);
+    etcd.args(["--client-port", &port.to_string()]);
+    etcd.args(["--peer-port", &peer_port.to_string()]);
+    Process::start("etcd", &etcd, &scratch.path().join("etcd.log"))
+}
+
+/// A folder and all in it.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            copy(&from, &to)?;
+        } else {
+            fs::copy(from, to)?;
+        }
+    }
+    Ok(())
 }
 
 /// Ready, and rid of the taint that a new node has.

@@ -3,6 +3,11 @@
 use std::{net::TcpListener, time::Duration};
 
 use informerd::proto::{KindState, ListObjectsRequest, MarkType, Scope, WatchObjectsRequest};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use tonic::Code;
 
 use crate::{
@@ -290,5 +295,37 @@ async fn metrics_have_the_names_that_dashboards_are_made_of() {
             .metric(r#"informerd_consumers{method="WatchObjects"}"#)
             .await,
         Some(1.0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_never_speaks_is_closed_and_holds_up_no_end() {
+    let Some(cluster) = cluster::shared().await else {
+        return;
+    };
+    // With a grace period of 25 s.
+    let mut daemon = Daemon::start("kinds: [namespaces]", cluster.kubeconfig()).await;
+    let connect = async || TcpStream::connect(daemon.server()).await.unwrap();
+    let mut first = connect().await;
+    // The server speaks first, and then has no more patience.
+    let mut said = Vec::new();
+    let closed = timeout(Duration::from_secs(20), first.read_to_end(&mut said)).await;
+    assert!(closed.is_ok(), "it is still open");
+
+    let _silent = connect().await;
+    let mut slow = connect().await;
+    slow.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
+    let recorder = Recorder::start(daemon.server(), watch_request("namespaces"), None);
+    recorder
+        .wait("a state", Duration::from_secs(10), |recording| {
+            recording.reached() > 0
+        })
+        .await;
+    assert_eq!(daemon.terminate(Duration::from_secs(6)).await, Some(0));
+    let ended = recorder.recording();
+    assert_eq!(
+        ended.marks(MarkType::End).count(),
+        1,
+        "the others were told"
     );
 }

@@ -11,7 +11,11 @@ use informerd::proto::{
     Scope, View, WatchObjectsRequest, WatchObjectsResponse,
     cache_service_client::CacheServiceClient,
 };
-use tokio::{sync::Notify, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 use tonic::{Code, Status, transport::Endpoint};
 use tonic_types::StatusExt;
 
@@ -19,6 +23,8 @@ use super::recording::{Entry, Recording, What};
 
 /// Where calls are cut, they have about half as many messages; more if that brought no token.
 const MESSAGES_A_CALL: usize = 40;
+/// What may be on its way to it.
+const WINDOW: u32 = 64 << 10;
 /// Between calls.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -51,6 +57,8 @@ pub struct Recorder {
 struct Shared {
     recording: Mutex<Recording>,
     changed: Notify,
+    /// Whether it takes nothing from its connection.
+    asleep: watch::Sender<bool>,
 }
 
 impl Recorder {
@@ -63,10 +71,16 @@ impl Recorder {
         let shared = Arc::new(Shared {
             recording: Mutex::new(recording),
             changed: Notify::new(),
+            asleep: watch::Sender::new(false),
         });
         let rng = cuts.map(fastrand::Rng::with_seed);
         let task = tokio::spawn(run(server, rng, Arc::clone(&shared)));
         Self { shared, task }
+    }
+
+    /// While asleep it reads nothing, and its connection has little room.
+    pub fn sleep(&self, asleep: bool) {
+        self.shared.asleep.send_replace(asleep);
     }
 
     /// What was recorded so far.
@@ -180,6 +194,9 @@ async fn call(
 ) -> Result<(), Status> {
     let endpoint = Endpoint::from_shared(format!("http://{server}"));
     let endpoint = endpoint.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let endpoint = endpoint
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW);
     let channel = endpoint.connect().await;
     let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
     let mut client = CacheServiceClient::new(channel).max_decoding_message_size(64 << 20);
@@ -187,6 +204,9 @@ async fn call(
     let mut received = 0;
     while length != Some(received) {
         received += 1;
+        let mut asleep = shared.asleep.subscribe();
+        // It fails where nobody can wake us, which is no reason to sleep.
+        let _ = asleep.wait_for(|asleep| !asleep).await;
         let message = messages.message().await?;
         let message =
             message.ok_or_else(|| Status::unknown("the stream ended without a status"))?;
