@@ -21,6 +21,7 @@ pub mod journal;
 pub mod kind;
 mod past;
 pub mod select;
+pub mod selection;
 pub mod shard;
 #[cfg(test)]
 mod simulation;
@@ -33,6 +34,7 @@ pub use fold::{Batch, EntryRef, Event, What};
 pub use journal::{Encoded, Entry, Journal, Limits, ProjectionId, Segment};
 pub use kind::{Catalog, Identity, Kind, Use};
 pub use select::{KeyRange, Select};
+pub use selection::Selection;
 pub use shard::{Counters, Phase, Shard, Status};
 pub use state::{Change, Position, Resolution, Slot, State};
 pub use wake::{Subscription, WakeScope};

@@ -156,10 +156,11 @@ pub fn describe_metrics() {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub(super) fn kind(group: &str, version: &str, kind: &str, plural: &str) -> ResolvedKind {
+    /// A namespaced kind without anything special.
+    pub(crate) fn kind(group: &str, version: &str, kind: &str, plural: &str) -> ResolvedKind {
         ResolvedKind {
             group: group.to_owned(),
             version: version.to_owned(),

@@ -19,11 +19,10 @@ use tokio::sync::watch;
 
 use crate::{
     api::Consumers,
-    cache::{Catalog, Identity, Kind, Shard},
+    cache::{Catalog, Identity, Kind},
     config::{FacadeConfig, KindConfig, Namespaces},
     discovery::{Availability, CrdVersion, ResolvedKind},
-    kubeapi::{Body, Opened, Other, Proven, Read, Reader, Resource, Status, Target, text},
-    object::{Key, Object},
+    kubeapi::{Body, Opened, Other, Proven, Read, Reader, Resource, Status, Target, Wanted, text},
     proof::{ProofError, Prover},
     upstream::{Upstream, Verb},
 };
@@ -233,18 +232,14 @@ impl Read for Facade {
         Box::pin(self.ask_version())
     }
 
-    fn most_recent<'a>(
-        &'a self,
-        resource: &'a Resource,
-        shard: &'a Arc<Shard<Object>>,
-        key: Option<&'a Key>,
-    ) -> BoxFuture<'a, Result<Proven, Status>> {
+    fn most_recent<'a>(&'a self, of: Wanted<'a>) -> BoxFuture<'a, Result<Proven, Status>> {
         Box::pin(async move {
-            let proven = self
-                .prover
-                .most_recent(&resource.kind, &resource.identity, shard, key)
-                .await;
-            let (state, revision) = proven.map_err(|error| not_proven(resource, &error))?;
+            let (kind, identity) = (&of.resource.kind, &of.resource.identity);
+            let proven = self.prover.most_recent(kind, identity, of.shard, of.key);
+            let proven = proven
+                .await
+                .map_err(|error| not_proven(of.resource, &error));
+            let (state, revision) = proven?;
             Ok(Proven { state, revision })
         })
     }

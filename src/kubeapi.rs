@@ -55,13 +55,13 @@ pub use body::{Body, BodyError, full, json, stream, text};
 pub use options::Query;
 pub use read::{
     Opened, Other, Patience, PrinterColumn, Proven, Read, Reader, Resource, Subresource, Target,
+    Wanted,
 };
 pub use status::{Cause, Details, Invalid, Status, qualified};
 
 use accept::Form;
 use options::{ListOptions, Version};
 use route::Route;
-use scope::Scope;
 use table::Table;
 use token::Continue;
 use watch::{Gauge, Place, Watch};
@@ -337,7 +337,14 @@ impl KubeApi {
         let patience = read.patience();
         let state = wait::complete(resource, shard, patience.first_list).await?;
         match version {
-            Version::Unset if !read.unset_is_any() => read.most_recent(resource, shard, key).await,
+            Version::Unset if !read.unset_is_any() => {
+                let wanted = Wanted {
+                    resource,
+                    shard,
+                    key,
+                };
+                read.most_recent(wanted).await
+            }
             Version::Unset | Version::Any => Ok(Proven::of(state)),
             Version::AtLeast(revision) if state.revision >= revision => Ok(Proven::of(state)),
             Version::AtLeast(revision) => self.reached(resource, shard, revision).await,
@@ -356,7 +363,12 @@ impl KubeApi {
         if let Some(state) = wait::servable(shard).filter(|state| state.revision >= revision) {
             return Ok(Proven::of(state));
         }
-        let proven = self.0.read.most_recent(resource, shard, None).await;
+        let wanted = Wanted {
+            resource,
+            shard,
+            key: None,
+        };
+        let proven = self.0.read.most_recent(wanted).await;
         match proven {
             Ok(proven) if proven.revision >= revision => Ok(proven),
             _ => {
@@ -446,7 +458,7 @@ impl KubeApi {
             .transpose()?;
         let shard = self.shard(ask, namespace)?;
         let used = resource.kind.enter();
-        let scope = Scope::new(namespace, identity.namespaced, options.selector.clone());
+        let scope = scope::selection(namespace, identity.namespaced, options.selector.clone());
         let items = list::Items::of(form, resource, &ask.query)?;
         let proven = match &token {
             None => self.state(resource, shard, None, options.version).await?,
@@ -528,14 +540,14 @@ impl KubeApi {
             form: form_of_lines,
             table,
         };
-        let scope = Scope::new(
+        let scope = scope::selection(
             &target.namespace,
             identity.namespaced,
             options.selector.clone(),
         );
         // Before the state is looked at, so that no change falls between.
         let notify = Arc::new(Notify::new());
-        let subscription = shard.subscribe(vec![scope.wake_scope()], &notify);
+        let subscription = shard.subscribe(scope.wake_scopes(), &notify);
         let reader = self.0.read.open(opened(ask, "watch", &options, form));
         let place = match self.begin(resource, shard, &options, &reader).await {
             Ok(place) => place,

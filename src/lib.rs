@@ -26,7 +26,7 @@
 //! `config` and `args` (what to watch), `upstream` (the connection to the API server), `discovery` (which kinds
 //! it serves), `proof` (asks it whether what is cached is current), `columns` (what tables show of a kind), `aerospike`
 //! (the info protocol: asks database nodes, and judges what they say), `admin` (metrics and health), `client` and `cli`
-//! (the other end of the wire), `telemetry`, `heartbeat`, `shutdown`; and `sandbox` (a Kubernetes in memory, to try all
+//! (the other end of the wire), `kubeconfig`, `telemetry`, `heartbeat`, `shutdown`; and `sandbox` (a Kubernetes in memory, to try all
 //! this out on), which a release image leaves out.
 //!
 //! # Who may know whom
@@ -85,6 +85,7 @@ pub mod facade;
 pub mod feed;
 pub mod heartbeat;
 pub mod kubeapi;
+pub mod kubeconfig;
 pub mod object;
 pub mod proof;
 pub mod proto;

@@ -76,6 +76,17 @@ pub struct Watched {
     pub last_change: Option<u64>,
 }
 
+/// Where a shard's objects are.
+#[derive(Clone, Copy, Debug)]
+pub struct Collection<'a> {
+    /// The shard's kind.
+    pub kind: &'a Kind,
+    /// What discovery found of it.
+    pub identity: &'a Identity,
+    /// Empty for all.
+    pub namespace: &'a str,
+}
+
 /// Asks the API server. A trait so that proofs can be tested without one.
 pub trait Ask: Send + Sync + 'static {
     /// The version of one object; `None` if there is none.
@@ -87,17 +98,13 @@ pub trait Ask: Send + Sync + 'static {
     /// At most `limit` objects of the shard's scope, and the revision, which is the most recent one.
     fn list<'a>(
         &'a self,
-        kind: &'a Kind,
-        identity: &'a Identity,
-        namespace: &'a str,
+        of: Collection<'a>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Listed, String>>;
     /// Watches the shard's scope from `from` until a bookmark at or past `until`.
     fn watch<'a>(
         &'a self,
-        kind: &'a Kind,
-        identity: &'a Identity,
-        namespace: &'a str,
+        of: Collection<'a>,
         from: u64,
         until: u64,
     ) -> BoxFuture<'a, Result<Watched, String>>;
@@ -161,9 +168,14 @@ impl Prover {
         shard: &Arc<Shard<Object>>,
         since: Instant,
     ) -> Result<u64, ProofError> {
+        let of = Collection {
+            kind,
+            identity,
+            namespace: shard.namespace(),
+        };
         let asking = async {
             self.begin()?;
-            let listed = self.ask.list(kind, identity, shard.namespace(), 1).await;
+            let listed = self.ask.list(of, 1).await;
             Ok(listed.map_err(ProofError::Upstream)?.revision)
         };
         let flight = {
@@ -256,8 +268,12 @@ impl Prover {
             1
         };
         drop(state);
-        let namespace = shard.namespace();
-        let listed = self.ask.list(kind, identity, namespace, limit).await;
+        let of = Collection {
+            kind,
+            identity,
+            namespace: shard.namespace(),
+        };
+        let listed = self.ask.list(of, limit).await;
         let listed = listed.map_err(ProofError::Upstream)?;
         let has_come = |state: &State<Object>| state.revision >= listed.revision;
         if listed.complete {
@@ -271,9 +287,7 @@ impl Prover {
         // A kind that changes now brings its revision along; of a quiet one a watch tells that it is quiet.
         let from = servable(shard).ok_or(ProofError::NotSynced)?.revision;
         let watched = async {
-            let watch = self
-                .ask
-                .watch(kind, identity, namespace, from, listed.revision);
+            let watch = self.ask.watch(of, from, listed.revision);
             let watched = watch.await.map_err(ProofError::Upstream)?;
             let change = watched.last_change.unwrap_or(from);
             let state = until(shard, |state| state.revision >= change).await?;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::atomic::Ordering};
 
 use tonic::{Request, Response, Status};
 
-use super::{Api, Error, freshness, now};
+use super::{Api, freshness, now, query};
 use crate::{
     cache::Kind,
     proto::{
@@ -52,18 +52,7 @@ impl IntrospectionService for Introspection {
         let resource = request.into_inner().resource;
         let kind = match resource.as_str() {
             "" => None,
-            resource => Some(self.0.catalog().find(resource).ok_or_else(|| {
-                Error::NotConfigured {
-                    resource: resource.to_owned(),
-                    configured: self
-                        .0
-                        .catalog()
-                        .iter()
-                        .map(|kind| kind.name.as_str())
-                        .collect::<Vec<_>>()
-                        .join(", "),
-                }
-            })?),
+            resource => Some(query::named(self.0.catalog(), resource)?),
         };
         let wanted = |consumer: &&std::sync::Arc<super::consumers::Consumer>| {
             kind.is_none_or(|kind| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::status::Error;
 use crate::{
-    cache::{Catalog, Identity, KeyRange, Kind, Select, Shard, WakeScope},
+    cache::{Catalog, Identity, Kind, Selection, Shard},
     object::{
         Key, Object,
         path::Path,
@@ -37,112 +37,23 @@ pub struct Query {
     pub hash: u64,
 }
 
-/// Which objects of a kind.
-#[derive(Debug)]
-pub struct Selection {
-    /// In key order; empty means all.
-    namespaces: Vec<String>,
-    /// Exactly one object.
-    one: Option<Key>,
-    selector: Selector,
-}
-
-impl Select<Object> for Selection {
-    fn ranges(&self) -> Vec<KeyRange> {
-        if let Some(one) = &self.one {
-            return vec![KeyRange::One(one.clone())];
-        }
-        if self.namespaces.is_empty() {
-            return vec![KeyRange::All];
-        }
-        self.namespaces
-            .iter()
-            .cloned()
-            .map(KeyRange::Namespace)
-            .collect()
-    }
-
-    fn in_scope(&self, key: &Key) -> bool {
-        let named = match &self.one {
-            Some(one) => one == key,
-            None => {
-                self.namespaces.is_empty()
-                    || self.namespaces.iter().any(|one| one == key.namespace())
-            }
-        };
-        named && self.selector.matches_key(key)
-    }
-
-    fn matches(&self, object: &Object) -> bool {
-        self.selector.matches(object)
-    }
-
-    fn is_filter(&self) -> bool {
-        self.selector.is_filter()
-    }
-
-    fn is_everything(&self) -> bool {
-        self.one.is_none() && self.namespaces.is_empty() && self.selector.is_everything()
-    }
-}
-
-impl Selection {
-    /// Which publications concern it.
-    pub fn wake_scopes(&self) -> Vec<WakeScope> {
-        if let Some(one) = &self.one {
-            return vec![WakeScope::One(one.clone())];
-        }
-        if self.namespaces.is_empty() {
-            return vec![WakeScope::All];
-        }
-        self.namespaces
-            .iter()
-            .cloned()
-            .map(WakeScope::Namespace)
-            .collect()
-    }
-
-    /// Whether a shard has any of it.
-    fn touches(&self, shard: &Shard<Object>) -> bool {
-        let namespace = shard.namespace();
-        let asked = self.one.as_ref().map(Key::namespace);
-        namespace.is_empty()
-            || match asked {
-                Some(asked) => asked == namespace,
-                None => {
-                    self.namespaces.is_empty() || self.namespaces.iter().any(|one| one == namespace)
-                }
-            }
-    }
-
-    /// The one object asked for.
-    pub fn one(&self) -> Option<&Key> {
-        self.one.as_ref()
-    }
-
-    /// Whether it is all of the kind, or all of some namespaces: then a digest describes exactly it.
-    pub fn is_everything(&self) -> bool {
-        Select::<Object>::is_everything(self)
-    }
-}
-
 /// Of a request that names a kind: the kind. Its identity may not be known yet.
 pub fn find_kind(catalog: &Catalog, scope: &proto::Scope) -> Result<Arc<Kind>, Error> {
     if scope.resource.is_empty() {
         let problem = "name the kind, as in \"pods\" or \"deployments.apps\"";
         return Err(Error::invalid("scope.resource", problem));
     }
-    catalog
-        .find(&scope.resource)
-        .cloned()
-        .ok_or_else(|| Error::NotConfigured {
-            resource: scope.resource.chars().take(253).collect(),
-            configured: catalog
-                .iter()
-                .map(|kind| kind.name.as_str())
-                .collect::<Vec<_>>()
-                .join(", "),
-        })
+    named(catalog, &scope.resource).cloned()
+}
+
+/// The kind that somebody calls so.
+pub fn named<'a>(catalog: &'a Catalog, resource: &str) -> Result<&'a Arc<Kind>, Error> {
+    let names = || catalog.iter().map(|kind| kind.name.as_str());
+    catalog.find(resource).ok_or_else(|| Error::NotConfigured {
+        // No longer than a name can be.
+        resource: resource.chars().take(253).collect(),
+        configured: names().collect::<Vec<_>>().join(", "),
+    })
 }
 
 impl Query {
@@ -171,11 +82,7 @@ impl Query {
             );
             return Err(Error::invalid("scope.namespaces", problem));
         }
-        let selection = Selection {
-            namespaces,
-            one,
-            selector,
-        };
+        let selection = Selection::new(namespaces, one, selector);
         let hash = hash(&selection, &selector_text, &projection);
         Ok(Self {
             kind,
@@ -198,9 +105,9 @@ impl Query {
 
 /// A hash that is the same in every process: tokens carry it from one to the other.
 fn hash(selection: &Selection, selector: &str, projection: &Projection) -> u64 {
-    let where_ = match &selection.one {
+    let where_ = match selection.one() {
         Some(one) => format!("one {one}"),
-        None => format!("in {}", selection.namespaces.join(",")),
+        None => format!("in {}", selection.namespaces().join(",")),
     };
     crate::digest::entry(&where_, selector, &projection.to_string())
 }

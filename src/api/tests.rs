@@ -8,7 +8,7 @@ use tonic_types::StatusExt;
 
 use super::{cache::CacheService, *};
 use crate::{
-    cache::{Cause, History, Identity, Kind, Limits, Phase, Unreadable, Writer},
+    cache::{Cause, History, Identity, Kind, Limits, Phase, Unreadable, Writer, kind},
     object::{Decoder, Key, Object, PruneRules, Pruner, Selectable},
     proof::Ask,
     proto::{
@@ -67,16 +67,7 @@ impl Fixture {
             decoder,
             shutdown,
         };
-        fixture.kind.set_identity(Identity {
-            group: String::new(),
-            version: "v1".into(),
-            kind: "Pod".into(),
-            plural: "pods".into(),
-            singular: "pod".into(),
-            short_names: vec!["po".into()],
-            namespaced: true,
-            selectable,
-        });
+        fixture.kind.set_identity(kind::tests::pods());
         fixture
     }
 

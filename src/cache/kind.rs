@@ -245,9 +245,17 @@ impl Catalog {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::object::selector::Selectable;
+
+    /// What discovery finds of pods.
+    pub(crate) fn pods() -> Identity {
+        Identity {
+            selectable: Selectable::builtin("", "pods"),
+            ..identity("", "v1", "Pod", "pods", &["po"])
+        }
+    }
 
     fn identity(group: &str, version: &str, kind: &str, plural: &str, short: &[&str]) -> Identity {
         Identity {
@@ -285,7 +293,7 @@ mod tests {
         ] {
             assert!(!deployments.is_called(name), "{name}");
         }
-        assert!(identity("", "v1", "Pod", "pods", &["po"]).is_called("pods.v1"));
+        assert!(pods().is_called("pods.v1"));
     }
 
     #[test]

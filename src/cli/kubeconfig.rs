@@ -30,20 +30,8 @@ pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
         let message = format!("--kube-server {kube_server}: write host:port, as in 127.0.0.1:7481");
         return Err(Error::Usage(message));
     }
-    // JSON strings are YAML strings.
-    let namespace = serde_json::Value::from(namespace);
-    write!(
-        out.out,
-        "apiVersion: v1\n\
-         kind: Config\n\
-         clusters:\n\
-         - name: informerd\n  cluster:\n    server: {url}\n\
-         contexts:\n\
-         - name: informerd\n  context:\n    cluster: informerd\n    user: informerd\n    namespace: {namespace}\n\
-         users:\n\
-         - name: informerd\n  user: {{}}\n\
-         current-context: informerd\n"
-    )?;
+    let text = crate::kubeconfig::without_credentials("informerd", &url, &namespace);
+    out.out.write_all(text.as_bytes())?;
     Ok(())
 }
 

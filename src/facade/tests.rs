@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    cache::{History, Limits, Unreadable, Writer},
+    cache::{History, Limits, Unreadable, Writer, kind::tests::pods},
+    discovery::tests::kind,
     kubeapi::{KubeApi, Peer, full},
-    object::{Selectable, tests::object},
-    proof::{Ask, Listed, Watched},
+    object::{Key, Object, tests::object},
+    proof::{Ask, Collection, Listed, Watched},
     shutdown::Shutdown,
     upstream::UpstreamSettings,
 };
@@ -29,21 +30,13 @@ impl Ask for Deaf {
         Box::pin(async { Err("connection refused".to_owned()) })
     }
 
-    fn list<'a>(
-        &'a self,
-        _: &'a Kind,
-        _: &'a Identity,
-        _: &'a str,
-        _: usize,
-    ) -> BoxFuture<'a, Result<Listed, String>> {
+    fn list<'a>(&'a self, _: Collection<'a>, _: usize) -> BoxFuture<'a, Result<Listed, String>> {
         Box::pin(async { Err("connection refused".to_owned()) })
     }
 
     fn watch<'a>(
         &'a self,
-        _: &'a Kind,
-        _: &'a Identity,
-        _: &'a str,
+        _: Collection<'a>,
         _: u64,
         _: u64,
     ) -> BoxFuture<'a, Result<Watched, String>> {
@@ -111,28 +104,11 @@ impl World {
     /// Discovery finds pods.
     fn appear(&self) {
         let resolved = ResolvedKind {
-            group: String::new(),
-            version: "v1".into(),
-            kind: "Pod".into(),
-            plural: "pods".into(),
-            singular: "pod".into(),
             short_names: vec!["po".into()],
-            namespaced: true,
-            verbs: Vec::new(),
             categories: vec!["all".into()],
-            crd: None,
-            uid: String::new(),
+            ..kind("", "v1", "Pod", "pods")
         };
-        self.kind.set_identity(Identity {
-            group: String::new(),
-            version: "v1".into(),
-            kind: "Pod".into(),
-            plural: "pods".into(),
-            singular: "pod".into(),
-            short_names: vec!["po".into()],
-            namespaced: true,
-            selectable: Selectable::builtin("", "pods"),
-        });
+        self.kind.set_identity(pods());
         self.available
             .send_replace(Availability::Served(Arc::new(resolved)));
     }

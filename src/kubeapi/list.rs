@@ -11,14 +11,13 @@ use super::{
     holds::Held,
     options::Query,
     read::{Proven, Reader, Resource},
-    scope::Scope,
     shape::{self, Opening},
     status::Status,
     table::Table,
     token::{After, Continue},
 };
 use crate::{
-    cache::{Cursor, Select, State, Step, Use},
+    cache::{Cursor, Select, Selection, State, Step, Use},
     object::{Key, Object},
 };
 
@@ -37,7 +36,7 @@ pub(super) struct Page {
 /// At most `limit` selected objects, from `after` on.
 pub(super) fn page(
     state: &State<Object>,
-    scope: &Scope,
+    scope: &Selection,
     after: Option<&After>,
     limit: Option<usize>,
 ) -> Page {
@@ -60,7 +59,7 @@ pub(super) fn page(
             return Page {
                 items,
                 more_after: (left > 0).then(|| key.clone()),
-                remaining: (left > 0 && !scope.is_selected()).then_some(left),
+                remaining: (left > 0 && scope.selector().is_everything()).then_some(left),
             };
         }
     }
@@ -165,7 +164,7 @@ pub(super) fn paged(resource: &Resource, items: &Items, meta: &ListMeta, page: &
 pub(super) struct Whole {
     pub(super) resource: Arc<Resource>,
     pub(super) items: Items,
-    pub(super) scope: Scope,
+    pub(super) scope: Selection,
     pub(super) cursor: Cursor<Object>,
     pub(super) revision: u64,
     pub(super) reader: Option<Box<dyn Reader>>,

@@ -295,20 +295,7 @@ fn watch_problems(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::Selectable;
-
-    fn pods() -> Identity {
-        Identity {
-            group: String::new(),
-            version: "v1".into(),
-            kind: "Pod".into(),
-            plural: "pods".into(),
-            singular: "pod".into(),
-            short_names: Vec::new(),
-            namespaced: true,
-            selectable: Selectable::builtin("", "pods"),
-        }
-    }
+    use crate::cache::kind::tests::pods;
 
     fn list(query: &str) -> Result<ListOptions, Status> {
         ListOptions::parse(&Query::parse(Some(query)), &pods(), false)

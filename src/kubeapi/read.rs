@@ -25,12 +25,7 @@ pub trait Read: Send + Sync + 'static {
 
     /// A state that is proven to be no older than the moment of this call: of one object where `key` is given, else of
     /// everything in the shard.
-    fn most_recent<'a>(
-        &'a self,
-        resource: &'a Resource,
-        shard: &'a Arc<Shard<Object>>,
-        key: Option<&'a Key>,
-    ) -> BoxFuture<'a, Result<Proven, Status>>;
+    fn most_recent<'a>(&'a self, of: Wanted<'a>) -> BoxFuture<'a, Result<Proven, Status>>;
 
     /// Answers what is no read of a served resource, or is none that may be answered from here.
     fn other(&self, request: Request<Body>, what: Other) -> BoxFuture<'static, Response<Body>>;
@@ -55,6 +50,17 @@ pub trait Read: Send + Sync + 'static {
     fn unset_is_any(&self) -> bool {
         false
     }
+}
+
+/// What is to be proven.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The kind.
+    pub resource: &'a Resource,
+    /// Where its objects are.
+    pub shard: &'a Arc<Shard<Object>>,
+    /// Only this one.
+    pub key: Option<&'a Key>,
 }
 
 /// A state, and the version up to which nothing else happened: at least the state's own.

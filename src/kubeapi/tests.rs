@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    cache::{Cause, History, Identity, Kind, Limits, Phase, Unreadable, Writer},
-    object::{Decoder, Pruner, Selectable, prune::PruneRules},
+    cache::{Cause, History, Kind, Limits, Phase, Unreadable, Writer, kind::tests::pods},
+    object::{Decoder, Pruner, prune::PruneRules},
 };
 
 /// A server of pods. What is not its own is answered with 418, so that one sees where it went.
@@ -29,12 +29,10 @@ impl Read for Pods {
 
     fn most_recent<'a>(
         &'a self,
-        _: &'a Resource,
-        shard: &'a Arc<Shard<Object>>,
-        _: Option<&'a Key>,
+        of: Wanted<'a>,
     ) -> futures::future::BoxFuture<'a, Result<Proven, Status>> {
-        async {
-            let state = shard.state().expect("it was complete a moment ago");
+        async move {
+            let state = of.shard.state().expect("it was complete a moment ago");
             let revision = self.proven.unwrap_or_default().max(state.revision);
             Ok(Proven { state, revision })
         }
@@ -63,19 +61,6 @@ struct World {
     shutdown: Shutdown,
 }
 
-fn identity() -> Identity {
-    Identity {
-        group: String::new(),
-        version: "v1".into(),
-        kind: "Pod".into(),
-        plural: "pods".into(),
-        singular: "pod".into(),
-        short_names: vec!["po".into()],
-        namespaced: true,
-        selectable: Selectable::builtin("", "pods"),
-    }
-}
-
 fn limits() -> Limits {
     Limits {
         journal_bytes: 1 << 20,
@@ -91,7 +76,7 @@ impl World {
     fn with(limits: Limits, proven: Option<u64>, namespace: &str) -> Self {
         let writer = Writer::new(namespace, limits, now());
         let kind = Kind::new("pods", true, false, 0, vec![writer.shard().clone()]);
-        let identity = identity();
+        let identity = pods();
         let pruner = Pruner::new(&PruneRules::nothing()).unwrap();
         let decoder = Decoder::new("v1", "Pod", true, &pruner, &identity.selectable);
         let resource = Arc::new(Resource {

@@ -19,12 +19,11 @@ use super::{
     event::{self, Lines, Type},
     holds::Held,
     read::{Reader, Resource},
-    scope::Scope,
     status::Status,
     wait,
 };
 use crate::{
-    cache::{Cursor, Encoded, Entry, Select, Shard, State, Step, Subscription, Use},
+    cache::{Cursor, Encoded, Entry, Select, Selection, Shard, State, Step, Subscription, Use},
     object::Object,
 };
 
@@ -39,7 +38,7 @@ const BEFORE_END: Duration = Duration::from_secs(2);
 pub(super) struct Watch {
     pub(super) resource: Arc<Resource>,
     pub(super) shard: Arc<Shard<Object>>,
-    pub(super) scope: Scope,
+    pub(super) scope: Selection,
     pub(super) lines: Lines,
     pub(super) place: Place,
     /// Whether it wants bookmarks.
@@ -105,6 +104,18 @@ impl Place {
                 after: revision,
             },
             None => Self::Last(too_old(revision, state)),
+        }
+    }
+
+    /// History, sequence, and the revision up to which nothing is wanted.
+    fn in_journal(&self) -> Option<(u64, u64, u64)> {
+        match *self {
+            Self::Journal {
+                history,
+                sequence,
+                after,
+            } => Some((history, sequence, after)),
+            _ => None,
         }
     }
 }
@@ -202,12 +213,7 @@ impl Watch {
 
     /// What the journal has, some of it; `None` where that is nothing.
     fn changes(&mut self) -> Option<Bytes> {
-        let Place::Journal {
-            history,
-            sequence,
-            after,
-        } = self.place
-        else {
+        let Some((history, sequence, after)) = self.place.in_journal() else {
             return Some(Bytes::new());
         };
         let Some(state) = wait::servable(&self.shard) else {
@@ -220,7 +226,8 @@ impl Watch {
             return Some(Bytes::new());
         }
         // Where few of a segment's lines are wanted, they are made for this watch alone.
-        let shared = self.lines.are_shared() && !self.scope.is_filter() && !self.scope.is_one();
+        let shared =
+            self.lines.are_shared() && !self.scope.is_filter() && self.scope.one().is_none();
         let mut pieces = Pieces::default();
         let mut at = sequence;
         for segment in state.journal.after(sequence) {
@@ -300,14 +307,7 @@ impl Watch {
     /// A bookmark at where the shard is, empty while that is behind what was asked for; `None` where the watch has
     /// not sent all up to there.
     fn bookmark_here(&mut self) -> Option<Bytes> {
-        let Place::Journal {
-            history,
-            sequence,
-            after,
-        } = self.place
-        else {
-            return None;
-        };
+        let (history, sequence, after) = self.place.in_journal()?;
         let state = wait::servable(&self.shard)?;
         if (state.history, state.sequence) != (history, sequence) {
             return None;

@@ -7,7 +7,7 @@ use http::{Request, header::ACCEPT};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 
-use super::{Ask, Listed, Watched};
+use super::{Ask, Collection, Listed, Watched};
 use crate::{
     cache::{Identity, Kind},
     object::Key,
@@ -88,7 +88,7 @@ impl Live {
     async fn get_version(&self, identity: &Identity, key: &Key) -> Result<Option<String>, String> {
         let path = format!(
             "{}/{}",
-            collection(identity, key.namespace()),
+            identity.collection(key.namespace()),
             encoded(key.name())
         );
         let request = request(&path, ONE)?;
@@ -103,17 +103,11 @@ impl Live {
         }
     }
 
-    async fn list_versions(
-        &self,
-        kind: &Kind,
-        identity: &Identity,
-        namespace: &str,
-        limit: usize,
-    ) -> Result<Listed, String> {
+    async fn list_versions(&self, of: Collection<'_>, limit: usize) -> Result<Listed, String> {
         let path = format!(
             "{}?limit={limit}{}",
-            collection(identity, namespace),
-            self.selected(kind)
+            of.identity.collection(of.namespace),
+            self.selected(of.kind)
         );
         let request = request(&path, LIST)?;
         let answer = self.upstream.fetch(Verb::List, request, MAX_BYTES).await;
@@ -141,16 +135,14 @@ impl Live {
 
     async fn watch_briefly(
         &self,
-        kind: &Kind,
-        identity: &Identity,
-        namespace: &str,
+        of: Collection<'_>,
         from: u64,
         until: u64,
     ) -> Result<Watched, String> {
         let path = format!(
             "{}?watch=true&allowWatchBookmarks=true&resourceVersion={from}&timeoutSeconds={TIMEOUT_SECONDS}{}",
-            collection(identity, namespace),
-            self.selected(kind)
+            of.identity.collection(of.namespace),
+            self.selected(of.kind)
         );
         let request = request(&path, ONE)?;
         let answer = self.upstream.send(Verb::Watch, request).await;
@@ -204,23 +196,19 @@ impl Ask for Live {
 
     fn list<'a>(
         &'a self,
-        kind: &'a Kind,
-        identity: &'a Identity,
-        namespace: &'a str,
+        of: Collection<'a>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Listed, String>> {
-        Box::pin(self.list_versions(kind, identity, namespace, limit))
+        Box::pin(self.list_versions(of, limit))
     }
 
     fn watch<'a>(
         &'a self,
-        kind: &'a Kind,
-        identity: &'a Identity,
-        namespace: &'a str,
+        of: Collection<'a>,
         from: u64,
         until: u64,
     ) -> BoxFuture<'a, Result<Watched, String>> {
-        Box::pin(self.watch_briefly(kind, identity, namespace, from, until))
+        Box::pin(self.watch_briefly(of, from, until))
     }
 }
 
@@ -229,18 +217,6 @@ fn request(path: &str, accept: &'static str) -> Result<Request<Vec<u8>>, String>
         .header(ACCEPT, accept)
         .body(Vec::new())
         .map_err(|error| error.to_string())
-}
-
-/// Where the API server has the objects of a namespace; all where it is empty.
-fn collection(identity: &Identity, namespace: &str) -> String {
-    let root = match identity.group.as_str() {
-        "" => format!("/api/{}", identity.version),
-        group => format!("/apis/{group}/{}", identity.version),
-    };
-    match namespace {
-        "" => format!("{root}/{}", identity.plural),
-        namespace => format!("{root}/namespaces/{namespace}/{}", identity.plural),
-    }
 }
 
 /// For a place in a URL.

@@ -7,8 +7,8 @@ use tokio::time::Duration;
 
 use super::*;
 use crate::{
-    cache::{Cause, History, Limits, Unreadable, Writer},
-    object::{Selectable, tests::object},
+    cache::{Cause, History, Limits, Unreadable, Writer, kind},
+    object::tests::object,
 };
 
 /// What the API server would say; how often it was asked.
@@ -44,9 +44,7 @@ impl Ask for Arc<Server> {
 
     fn list<'a>(
         &'a self,
-        _: &'a Kind,
-        _: &'a Identity,
-        _: &'a str,
+        _: Collection<'a>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Listed, String>> {
         async move {
@@ -70,9 +68,7 @@ impl Ask for Arc<Server> {
 
     fn watch<'a>(
         &'a self,
-        _: &'a Kind,
-        _: &'a Identity,
-        _: &'a str,
+        _: Collection<'a>,
         _: u64,
         _: u64,
     ) -> BoxFuture<'a, Result<Watched, String>> {
@@ -120,16 +116,7 @@ impl World {
         let pods = names.iter().map(|name| pod(name, 5)).collect();
         writer.replace(pods, &Unreadable::default(), 10, History::Same, now);
         let shards = vec![writer.shard().clone()];
-        let identity = Identity {
-            group: String::new(),
-            version: "v1".into(),
-            kind: "Pod".into(),
-            plural: "pods".into(),
-            singular: "pod".into(),
-            short_names: Vec::new(),
-            namespaced: true,
-            selectable: Selectable::builtin("", "pods"),
-        };
+        let identity = kind::tests::pods();
         Self {
             prover: Arc::new(Prover::new(Arc::new(server.clone()))),
             server,

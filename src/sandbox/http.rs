@@ -13,10 +13,9 @@ use super::{
     traffic::Traffic,
 };
 use crate::{
-    cache::Shard,
     kubeapi::{
         self, Body, Opened, Other, PrinterColumn, Proven, Query, Read, Reader, Resource, Status,
-        Subresource, Target,
+        Subresource, Target, Wanted,
     },
     object::{FieldSelector, Key, LabelSelector, Object, Selector},
 };
@@ -92,15 +91,10 @@ impl Read for Door {
         Box::pin(async move { Ok(version.to_string().into()) })
     }
 
-    fn most_recent<'a>(
-        &'a self,
-        resource: &'a Resource,
-        shard: &'a Arc<Shard<Object>>,
-        _: Option<&'a Key>,
-    ) -> BoxFuture<'a, Result<Proven, Status>> {
+    fn most_recent<'a>(&'a self, of: Wanted<'a>) -> BoxFuture<'a, Result<Proven, Status>> {
         // Writes are published before they are answered: only the other kinds' revisions are to be caught up with.
-        self.store.advance_one(&resource.identity.resource());
-        let state = shard.state().ok_or_else(Status::no_such_path);
+        self.store.advance_one(&of.resource.identity.resource());
+        let state = of.shard.state().ok_or_else(Status::no_such_path);
         Box::pin(async move { state.map(Proven::of) })
     }
 

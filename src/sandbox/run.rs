@@ -92,31 +92,10 @@ pub async fn serve(
 ///
 /// The file cannot be written.
 pub fn write_kubeconfig(path: &Path, address: SocketAddr) -> Result<(), SandboxError> {
-    std::fs::write(path, kubeconfig(address)).map_err(|source| SandboxError::Kubeconfig {
+    let server = format!("http://{address}");
+    let text = crate::kubeconfig::without_credentials("sandbox", &server, "default");
+    std::fs::write(path, text).map_err(|source| SandboxError::Kubeconfig {
         path: path.to_owned(),
         source,
     })
-}
-
-/// A kubeconfig for the API server at this address, without credentials.
-pub fn kubeconfig(address: SocketAddr) -> String {
-    format!(
-        "apiVersion: v1
-kind: Config
-clusters:
-- name: sandbox
-  cluster:
-    server: http://{address}
-contexts:
-- name: sandbox
-  context:
-    cluster: sandbox
-    user: sandbox
-    namespace: default
-users:
-- name: sandbox
-  user: {{}}
-current-context: sandbox
-"
-    )
 }

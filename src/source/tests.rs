@@ -14,7 +14,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tower_test::mock::{self, Handle, SendResponse};
 
 use super::*;
-use crate::discovery::ResolvedKind;
+use crate::discovery::{ResolvedKind, tests::kind};
 use crate::{
     cache::{Limits, Shard},
     config::{Consistency, ListStrategy, Place, Start},
@@ -72,17 +72,8 @@ fn streamed() -> KindConfig {
 
 fn resolved() -> ResolvedKind {
     ResolvedKind {
-        group: String::new(),
-        version: "v1".into(),
-        kind: "Pod".into(),
-        plural: "pods".into(),
-        singular: "pod".into(),
         short_names: vec!["po".into()],
-        namespaced: true,
-        verbs: Vec::new(),
-        categories: Vec::new(),
-        crd: None,
-        uid: String::new(),
+        ..kind("", "v1", "Pod", "pods")
     }
 }
 

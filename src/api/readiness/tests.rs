@@ -15,8 +15,8 @@ use tonic_types::StatusExt;
 use super::*;
 use crate::{
     api::Settings,
-    cache::{Catalog, Cause, History, Limits, Phase, Unreadable, Writer},
-    object::{Labels, Object, Selectable, tests::object},
+    cache::{Catalog, Cause, History, Limits, Phase, Unreadable, Writer, kind::tests::pods},
+    object::{Labels, Object, tests::object},
     proto::{
         DeleteCause, EventType, MarkType, ReadinessChanges, ReadinessScope, ReadinessState,
         WaitFor, WaitOutcome, readiness_service_client::ReadinessServiceClient,
@@ -60,16 +60,7 @@ impl Fixture {
     fn new() -> Self {
         let mut writer = Writer::new("", Limits::default(), now());
         let kind = Kind::new("pods", false, false, 0, vec![writer.shard().clone()]);
-        kind.set_identity(Identity {
-            group: String::new(),
-            version: "v1".into(),
-            kind: "Pod".into(),
-            plural: "pods".into(),
-            singular: "pod".into(),
-            short_names: vec!["po".into()],
-            namespaced: true,
-            selectable: Selectable::builtin("", "pods"),
-        });
+        kind.set_identity(pods());
         let nodes = Kind::new("nodes", false, false, 0, Vec::new());
         let unreadable = Unreadable::default();
         writer.replace(Vec::new(), &unreadable, 10, History::Same, now());

@@ -6,7 +6,7 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::*;
 use crate::{
-    proof::{Listed, Watched},
+    proof::{Collection, Listed, Watched},
     proto::OnGap,
 };
 
@@ -28,9 +28,7 @@ impl Ask for Arc<Server> {
 
     fn list<'a>(
         &'a self,
-        _: &'a Kind,
-        _: &'a Identity,
-        _: &'a str,
+        _: Collection<'a>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Listed, String>> {
         assert_eq!(limit, 1, "only the revision counts");
@@ -48,9 +46,7 @@ impl Ask for Arc<Server> {
 
     fn watch<'a>(
         &'a self,
-        _: &'a Kind,
-        _: &'a Identity,
-        _: &'a str,
+        _: Collection<'a>,
         _: u64,
         _: u64,
     ) -> BoxFuture<'a, Result<Watched, String>> {
