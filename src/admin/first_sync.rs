@@ -62,10 +62,9 @@ fn trouble<T: Item>(shard: &Shard<T>) -> Option<String> {
         "" => String::new(),
         namespace => format!(" (namespace {namespace})"),
     };
-    let (phase, reason, message) = (status.phase.as_str(), &status.reason, &status.message);
-    Some(
-        format!("not listed yet{place}: {phase} {reason} {message}")
-            .trim_end()
-            .to_owned(),
-    )
+    let why = match status.message.as_str() {
+        "" => status.phase.as_str(),
+        message => message,
+    };
+    Some(format!("not listed yet{place}: {why}"))
 }

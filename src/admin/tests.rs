@@ -71,7 +71,7 @@ async fn readyz_latches_at_the_first_sync_and_fails_again_when_draining() {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(
         body,
-        "[-]kind/nodes failed: not listed yet: forbidden Forbidden cannot list nodes\nreadyz check failed\n"
+        "[-]kind/nodes failed: not listed yet: cannot list nodes\nreadyz check failed\n"
     );
 
     list(&mut writers[1], &[]);

@@ -220,7 +220,7 @@ impl<T: Item> Merge<T> {
                 let status = self.parts[self.turn].shard.status();
                 let message = match status.phase {
                     Phase::Removed => status.message.clone(),
-                    _ => "it was removed, and is back".to_owned(),
+                    _ => "another one has taken its place; begin anew".to_owned(),
                 };
                 return Err(Error::KindRemoved {
                     resource: self.resource.clone(),

@@ -152,7 +152,11 @@ impl<'a> Teller<'a> {
                 ..
             } => {
                 if reason != "INITIAL" {
-                    writeln!(err, "note: {resource}: starting over: {reason}: {message}")?;
+                    let colon = if message.is_empty() { "" } else { ": " };
+                    writeln!(
+                        err,
+                        "note: {resource}: starting over: {reason}{colon}{message}"
+                    )?;
                 }
                 self.look(err, freshness)
             }

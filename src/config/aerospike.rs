@@ -384,7 +384,7 @@ mod tests {
             ),
             (
                 "aerospike: {mode: stream}",
-                "c.yaml:2:19: aerospike.mode: `stream` cannot stand here: write poll or watch-and-poll or watch",
+                "c.yaml:2:19: aerospike.mode: `stream` cannot stand here: write poll, watch-and-poll or watch",
             ),
             (
                 "aerospike: {probeIntervall: 1s}",

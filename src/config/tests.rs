@@ -284,7 +284,7 @@ fn wrong_values_say_what_to_write() {
         ),
         (
             "list: stream",
-            "kinds[0].list: `stream` cannot stand here: write auto or watchlist or paged",
+            "kinds[0].list: `stream` cannot stand here: write auto, watchlist or paged",
         ),
         (
             "start: lazy",

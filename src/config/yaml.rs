@@ -358,7 +358,11 @@ impl Reader {
             _ => None,
         };
         if found.is_none() {
-            self.refuse_value(field, &words.join(" or "));
+            let all = match words.as_slice() {
+                [some @ .., last] if !some.is_empty() => format!("{} or {last}", some.join(", ")),
+                all => all.concat(),
+            };
+            self.refuse_value(field, &all);
         }
         found.map(|(_, value)| *value)
     }

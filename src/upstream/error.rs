@@ -222,10 +222,15 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut source = error.source();
     while let Some(cause) = source {
         let next = cause.to_string();
+        // rustls sends whoever programs with it to its manual.
+        let next = next
+            .split(": https://docs.rs/rustls/")
+            .next()
+            .unwrap_or(&next);
         // Some errors already print their cause.
-        if !text.contains(&next) {
+        if !text.contains(next) {
             text.push_str(": ");
-            text.push_str(&next);
+            text.push_str(next);
         }
         source = cause.source();
     }
@@ -341,6 +346,13 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "cannot reach the API server: client error (Connect): connection refused"
+        );
+        let eof = std::io::Error::other(
+            "peer closed connection without sending TLS close_notify: https://docs.rs/rustls/latest/x.html#eof",
+        );
+        assert_eq!(
+            chain(&Outer(eof)),
+            "client error (Connect): peer closed connection without sending TLS close_notify"
         );
     }
 }

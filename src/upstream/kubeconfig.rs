@@ -49,6 +49,24 @@ pub enum KubeconfigError {
         /// What is wrong.
         source: kube::config::KubeconfigError,
     },
+    /// A file that cannot be read.
+    #[error("kubeconfig {}: {source}", path.display())]
+    Unreadable {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A context that is not there.
+    #[error("kubeconfig {files}: it has no context {context:?}: {instead}")]
+    NoContext {
+        /// The file, or files.
+        files: String,
+        /// What was asked for, or is the current one.
+        context: String,
+        /// What to write instead.
+        instead: String,
+    },
     /// Neither a kubeconfig nor a pod.
     #[error(
         "no cluster: there is no kubeconfig ({looked}), and this is not a pod ({source}): write --kubeconfig FILE, or set KUBECONFIG"
@@ -182,9 +200,14 @@ async fn from_kubeconfig(
         .map(|path| path.display().to_string())
         .collect::<Vec<_>>()
         .join(", ");
-    let refuse = |source| KubeconfigError::Kubeconfig {
-        files: names.clone(),
-        source,
+    let refuse = |source| match source {
+        kube::config::KubeconfigError::ReadConfig(source, path) => {
+            KubeconfigError::Unreadable { path, source }
+        }
+        source => KubeconfigError::Kubeconfig {
+            files: names.clone(),
+            source,
+        },
     };
     let mut files = Files::default();
     let mut kubeconfig = Kubeconfig::default();
@@ -201,6 +224,30 @@ async fn from_kubeconfig(
     understand(&names, kubeconfig, context, files).await
 }
 
+/// That the context is there.
+fn find_context(
+    names: &str,
+    kubeconfig: &Kubeconfig,
+    context: &str,
+) -> Result<(), KubeconfigError> {
+    let mut there = kubeconfig.contexts.iter().map(|there| there.name.as_str());
+    if there.clone().any(|there| there == context) {
+        return Ok(());
+    }
+    let instead = match there.next() {
+        None => "it has none at all".to_owned(),
+        Some(first) => {
+            let all: Vec<_> = std::iter::once(first).chain(there).collect();
+            format!("write one of {}", all.join(", "))
+        }
+    };
+    Err(KubeconfigError::NoContext {
+        files: names.to_owned(),
+        context: context.to_owned(),
+        instead,
+    })
+}
+
 /// What a kubeconfig, of these files, comes to.
 async fn understand(
     names: &str,
@@ -208,6 +255,9 @@ async fn understand(
     context: Option<String>,
     mut files: Files,
 ) -> Result<Loaded, KubeconfigError> {
+    if let Some(context) = &context {
+        find_context(names, &kubeconfig, context)?;
+    }
     let cluster = cluster_of(&kubeconfig, context.as_deref()).unwrap_or_default();
     if let Some(path) = &cluster.certificate_authority {
         files.note(path);
