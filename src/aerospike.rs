@@ -26,7 +26,7 @@ pub mod verdict;
 #[cfg(test)]
 mod network_tests;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 #[cfg(test)]
 mod tests;
 

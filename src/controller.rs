@@ -54,6 +54,10 @@ pub trait Reconciler: Send + Sync + 'static {
         &self,
         handle: Arc<Handle>,
     ) -> impl Future<Output = Result<Action, ReconcileError>> + Send;
+
+    /// Told of each change of an object as it comes; [`Reconciler::reconcile`] follows in any case. kube's queue is a
+    /// timer's, and gives out by the millisecond: what somebody waits for, and takes no waiting, is better done here.
+    fn glance(&self, _handle: &Handle) {}
 }
 
 /// Why a reconcile failed.
@@ -235,7 +239,12 @@ pub async fn run<R: Reconciler>(
         .set(f64::from(settings.concurrency));
     let primary = {
         let context = context.clone();
-        subscriber.inspect(move |handle| context.workqueue.add(handle.key()))
+        subscriber.inspect(move |handle| {
+            context.workqueue.add(handle.key());
+            // The reconcile panics in its turn, and tells of it.
+            let glance = AssertUnwindSafe(|| context.reconciler.glance(handle));
+            let _ = std::panic::catch_unwind(glance);
+        })
     };
     let config = Config::default()
         .debounce(settings.debounce)

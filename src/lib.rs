@@ -57,8 +57,8 @@
 //! - Invariant: a verdict is never Ready from silence, from another uid or from another generation; what nothing
 //!   recent supports becomes Unknown by itself (`readiness::tests`, `controller::workload::tests`).
 //! - Invariant: a database cluster is never Ready from the silence of a node, from a majority, or from what was said of
-//!   other pods than there are now; each true verdict's window holds an instant at which it was so
-//!   (`aerospike::simulation`, `controller::aerospike::tests`).
+//!   other pods than there are now; each true verdict's window holds an instant at which it was so, and what is so is
+//!   said within two probe intervals (`aerospike::simulation`, `controller::aerospike::simulation`).
 //! - Invariant: a wait that is made after a write is not satisfied by what was before it (`api::readiness::tests`).
 //! - Invariant: a token is given only where all that was sent before it is complete (`api::merge`).
 //!

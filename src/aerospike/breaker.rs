@@ -51,28 +51,27 @@ impl Default for BreakerSettings {
 impl Breaker {
     /// What it is like now.
     pub fn circuit(&self, settings: &BreakerSettings, now: Instant) -> Circuit {
-        match &self.last {
-            Some((_, asked)) if self.failures >= settings.failures.max(1) => {
-                if now < *asked + settings.pause {
-                    Circuit::Open
-                } else {
-                    Circuit::HalfOpen
-                }
-            }
-            _ => Circuit::Closed,
+        match self.reopens(settings) {
+            None => Circuit::Closed,
+            Some(at) if now < at => Circuit::Open,
+            Some(_) => Circuit::HalfOpen,
         }
+    }
+
+    /// When its pause is over, or was; none while its circuit is closed.
+    pub fn reopens(&self, settings: &BreakerSettings) -> Option<Instant> {
+        let (_, asked) = self.last.as_ref()?;
+        (self.failures >= settings.failures.max(1)).then(|| *asked + settings.pause)
     }
 
     /// Why not to ask now, if so.
     pub fn refusal(&self, settings: &BreakerSettings, now: Instant) -> Option<Failure> {
-        if self.circuit(settings, now) != Circuit::Open {
-            return None;
-        }
-        let (last, asked) = self.last.as_ref()?;
+        let at = self.reopens(settings).filter(|at| now < *at)?;
+        let (last, _) = self.last.as_ref()?;
         Some(Failure::CircuitOpen {
             failures: self.failures,
             last: Box::new(last.clone()),
-            wait: *asked + settings.pause - now,
+            wait: at - now,
         })
     }
 

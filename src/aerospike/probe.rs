@@ -28,7 +28,8 @@ use super::{
 /// How nodes are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeSettings {
-    /// How long one node may take for one round, connecting and logging in included.
+    /// How long one node may take for an answer, connecting and logging in included. Where it has namespaces that are
+    /// new here it is asked for those too, and has the same time again: else a slow one would fail at first.
     pub timeout: Duration,
     /// When a node is left alone.
     pub breaker: BreakerSettings,
@@ -53,8 +54,7 @@ type Link = Framed<Box<dyn Stream>, FrameCodec>;
 #[derive(Default)]
 struct Contact {
     link: Option<Link>,
-    /// The namespaces that it says it has: the next question then names them, and one round trip is enough even
-    /// where the time limit leaves no room for a second.
+    /// The namespaces that it says it has: the next question then names them, and one round trip is enough.
     namespaces: BTreeSet<String>,
 }
 
@@ -101,6 +101,13 @@ impl Prober {
         breaker.map_or(Circuit::Closed, |breaker| {
             breaker.circuit(&self.settings.breaker, Instant::now())
         })
+    }
+
+    /// When the first of those that are left alone after this instant may be asked again.
+    pub fn reopens_after(&self, instant: Instant) -> Option<Instant> {
+        let breakers = self.breakers.values();
+        let pauses = breakers.filter_map(|breaker| breaker.reopens(&self.settings.breaker));
+        pauses.filter(|at| *at > instant).min()
     }
 
     /// Closes the circuit of this pod: something about it has changed, so that asking is worth while again at once.
@@ -180,13 +187,7 @@ impl Prober {
         if let Some(refusal) = breaker.and_then(|b| b.refusal(&settings.breaker, start)) {
             return Err(refusal);
         }
-        let answered = timeout_at(
-            start + settings.timeout,
-            self.exchange(address, question, contact),
-        );
-        let outcome = answered
-            .await
-            .unwrap_or(Err(Failure::TimedOut(settings.timeout)));
+        let outcome = self.exchange(address, question, contact, start).await;
         if outcome.is_err() {
             contact.link = None;
         }
@@ -198,20 +199,35 @@ impl Prober {
         address: SocketAddr,
         question: &Question,
         contact: &mut Contact,
+        start: Instant,
     ) -> Result<Facts, Failure> {
-        let link = match &mut contact.link {
-            Some(link) => link,
-            none => none.insert(self.open(address).await?),
+        let first = async {
+            let link = match &mut contact.link {
+                Some(link) => link,
+                none => none.insert(self.open(address).await?),
+            };
+            let answers = info(link, question.commands()).await?;
+            Ok::<_, Failure>((link, answers))
         };
-        let mut answers = info(link, question.commands()).await?;
+        let (link, mut answers) = self.in_time(start, first).await?;
         contact
             .namespaces
             .extend(node::names(&answers).into_iter().flatten());
         let rest = question.rest(&answers);
         if !rest.is_empty() {
-            answers.extend(info(link, rest).await?);
+            answers.extend(self.in_time(Instant::now(), info(link, rest)).await?);
         }
         Ok(question.facts(&answers)?)
+    }
+
+    async fn in_time<T>(
+        &self,
+        start: Instant,
+        answer: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let limit = self.settings.timeout;
+        let late = |_| Err(Failure::TimedOut(limit));
+        timeout_at(start + limit, answer).await.unwrap_or_else(late)
     }
 
     async fn open(&self, address: SocketAddr) -> Result<Link, Failure> {

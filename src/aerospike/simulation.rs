@@ -4,9 +4,9 @@
 //! which the model was safe. And a cluster that stays safe and can be asked is said to be so within two probe
 //! intervals.
 //!
-//! `INFORMERD_HISTORIES=10000` runs as many, `INFORMERD_SEED=7` that one alone; a failure names its seed.
+//! `INFORMERD_HISTORIES=10000` runs as many, `INFORMERD_SEED=7` that one alone.
 
-use std::{collections::BTreeSet, env, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, env, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use tokio::{
@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     breaker::BreakerSettings,
-    evidence::{Member, Survey, Window},
+    evidence::{Member, Survey},
     model::{Build, Manner, Model, Rules, Wire},
     probe::{ProbeSettings, Prober},
     verdict::{Expected, Judgement, State, judge},
@@ -24,6 +24,8 @@ use super::{
 
 /// In a debug build a history takes some milliseconds.
 const HISTORIES: u64 = 700;
+/// Besides those.
+const FRESH: usize = 5;
 const LENGTH: Duration = Duration::from_secs(90);
 /// From here on nothing happens to the cluster any more, so that every history has a happy part.
 const CALM: Duration = Duration::from_secs(50);
@@ -109,7 +111,7 @@ impl Scene {
 }
 
 /// Something happens to the cluster.
-fn happen(model: &Model, bad_manners: &mut BTreeSet<usize>, rng: &mut Rng) {
+pub(crate) fn happen(model: &Model, bad_manners: &mut BTreeSet<usize>, rng: &mut Rng) {
     let size = model.size();
     let node = rng.usize(0..size.max(1));
     match rng.u32(0..16) {
@@ -164,7 +166,7 @@ async fn relay(model: &Model, begun: Instant, rng: &mut Rng) {
 }
 
 /// All troubles are over.
-fn calm(model: &Model) {
+pub(crate) fn calm(model: &Model) {
     model.heal();
     for node in 0..model.size() {
         model.start(node);
@@ -176,14 +178,14 @@ fn calm(model: &Model) {
 }
 
 /// Spans in which the value was true, the last open-ended at `end`.
-fn spans(turns: &[(Instant, bool)], end: Instant) -> Vec<(Instant, Instant)> {
+pub(crate) fn spans(turns: &[(Instant, bool)], end: Instant) -> Vec<(Instant, Instant)> {
     let ends = turns.iter().skip(1).map(|turn| turn.0).chain([end]);
     let spans = turns.iter().zip(ends).filter(|(turn, _)| turn.1);
     spans.map(|(turn, end)| (turn.0, end)).collect()
 }
 
-fn holds_a_safe_instant(truth: &[(Instant, bool)], window: &Window) -> bool {
-    let (a, b) = (window.start.instant, window.end.instant);
+/// Whether it was so at some instant between the two.
+pub(crate) fn holds_a_safe_instant(truth: &[(Instant, bool)], a: Instant, b: Instant) -> bool {
     let far = b + Duration::from_secs(1);
     let mut safe = spans(truth, far).into_iter();
     safe.any(|(from, until)| from <= b && until > a)
@@ -258,7 +260,7 @@ async fn history(seed: u64) -> Tally {
     let truth = model.truth();
     for (_, window) in &promised {
         assert!(
-            holds_a_safe_instant(&truth, window),
+            holds_a_safe_instant(&truth, window.start.instant, window.end.instant),
             "safe at no instant of {window:?}; said: {said:#?}"
         );
         tally.ready += 1;
@@ -285,30 +287,52 @@ async fn history(seed: u64) -> Tally {
     tally
 }
 
-fn run(seed: u64) -> Tally {
-    let runtime = Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        advance(Duration::from_secs(1)).await;
-        history(seed).await
-    })
+/// Runs the first so many histories and a few that nobody has seen, each on a paused clock of its own, or what the
+/// environment asks for. A failure names its seed.
+pub(crate) fn histories<T, F: Future<Output = T>>(
+    usual: u64,
+    history: impl Fn(u64) -> F,
+) -> Vec<T> {
+    let number = |name: &str| env::var(name).ok().map(|n| n.parse().expect("a number"));
+    let fresh: Vec<u64> = std::iter::repeat_with(|| fastrand::u64(..))
+        .take(FRESH)
+        .collect();
+    let seeds: Vec<u64> = match number("INFORMERD_SEED") {
+        Some(seed) => vec![seed],
+        None => {
+            println!("fresh seeds: {fresh:?}");
+            let first = 0..number("INFORMERD_HISTORIES").unwrap_or(usual);
+            first.chain(fresh).collect()
+        }
+    };
+    let begun = std::time::Instant::now();
+    let run = |seed| {
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            advance(Duration::from_secs(1)).await;
+            history(seed).await
+        })
+    };
+    let each = seeds.iter().map(|&seed| {
+        let run = AssertUnwindSafe(|| run(seed));
+        std::panic::catch_unwind(run)
+            .unwrap_or_else(|_| panic!("INFORMERD_SEED={seed} fails, see above"))
+    });
+    let all: Vec<T> = each.collect();
+    println!("{} histories in {:.1?}", all.len(), begun.elapsed());
+    all
 }
 
 #[test]
 fn in_random_histories_no_verdict_is_false_and_none_is_late() {
-    let number = |name: &str| env::var(name).ok().map(|n| n.parse().expect("a number"));
-    let seeds = match number("INFORMERD_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("INFORMERD_HISTORIES").unwrap_or(HISTORIES),
-    };
+    let tallies = histories(HISTORIES, history);
     let mut total = Tally::default();
-    let histories = seeds.end - seeds.start;
-    for seed in seeds {
-        let run = std::panic::catch_unwind(|| run(seed));
-        let tally = run.unwrap_or_else(|_| panic!("INFORMERD_SEED={seed} fails, see above"));
+    let count = tallies.len();
+    for tally in tallies {
         total.ready += tally.ready;
         total.surveys += tally.surveys;
         total.promises += tally.promises;
@@ -320,11 +344,9 @@ fn in_random_histories_no_verdict_is_false_and_none_is_late() {
         promises,
         reasons,
     } = &total;
-    println!(
-        "{histories} histories: {surveys} surveys, {ready} ready, {promises} times due in time; {reasons:?}"
-    );
+    println!("{surveys} surveys, {ready} ready, {promises} times due in time; {reasons:?}");
     assert!(
-        u64::from(*promises) > histories / 2,
+        *promises as usize > count / 2,
         "the histories must have safe spans"
     );
 }

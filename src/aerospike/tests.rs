@@ -181,6 +181,22 @@ async fn a_mute_node_costs_its_own_time_limit_and_hides_nothing_of_the_others() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_node_whose_namespaces_are_new_is_not_taken_for_a_mute_one() {
+    let mut scene = Scene::of(1).await;
+    let slow = Duration::from_millis(600);
+    scene.model.set_manner(0, Manner::Slow(slow));
+    let survey = scene.survey().await;
+    assert_eq!(
+        survey.first.window.span(),
+        2 * slow,
+        "it is asked for them too"
+    );
+    assert!(2 * slow > settings().timeout);
+    let safe = scene.judge(&survey).safe_to_disrupt;
+    assert_eq!(safe.state, State::Ready, "{}", safe.message);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_nodes_no_outweighs_anothers_silence() {
     let mut scene = Scene::of(3).await;
     scene.model.set_manner(1, Manner::Mute);

@@ -213,12 +213,10 @@ impl Control<'_> {
             beat,
             self.daemon.shutdown.clone(),
         ));
-        let roles = clusters
-            .into_iter()
-            .map(|(kind, judged)| Role::Clusters(kind, judged));
+        let roles = clusters.into_iter().map(|(kind, _)| Role::Clusters(kind));
         for role in roles.chain([Role::Sets]) {
             let name = match &role {
-                Role::Clusters(kind, _) => format!("controller/aerospike/{}", kind.name),
+                Role::Clusters(kind) => format!("controller/aerospike/{}", kind.name),
                 Role::Sets => "controller/aerospike/statefulsets".to_owned(),
             };
             let controller = Aerospike::new(shared.clone(), role);

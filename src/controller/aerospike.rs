@@ -35,6 +35,8 @@ mod plan_tests;
 mod poll;
 mod publish;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 pub use apply::{Aerospike, Kinds, Role, Shared, watch_over};

@@ -1,6 +1,9 @@
 //! A kind in the cache with its feed, and nothing before it: what controllers are tested on.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     cache::{Cause, History, Identity, Kind, Limits, Phase, Unreadable, Writer},
@@ -114,4 +117,18 @@ impl Fed {
 
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// To the middle of a millisecond, so that what waits for a timer waits.
+pub(in crate::controller) async fn between_ticks() {
+    tokio::time::advance(Duration::from_micros(300)).await;
+}
+
+/// Lets everybody do what takes no time at all.
+pub(in crate::controller) async fn at_once() {
+    let begun = tokio::time::Instant::now();
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(begun.elapsed(), Duration::ZERO, "the clock has gone on");
 }

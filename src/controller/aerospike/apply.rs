@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use super::{
     access::{AccessFiles, Accessible},
     attend::{Attendant, Means, Stale},
-    facts::{ClusterId, Operator},
+    facts::{ClusterId, Operator, PodFacts},
     plan::{Seen, plan},
     poll::Poller,
 };
@@ -67,7 +67,7 @@ impl Kinds {
 #[derive(Clone, Debug)]
 pub enum Role {
     /// The clusters of this kind.
-    Clusters(Arc<Kind>, Arc<Judged>),
+    Clusters(Arc<Kind>),
     /// StatefulSets.
     Sets,
 }
@@ -189,6 +189,11 @@ impl Shared {
         let mut attended = self.attended();
         // Under the lock, so that what was read later is also given later.
         let seen = self.see(id)?;
+        if seen.cluster.is_none()
+            && let Some((_, judged)) = self.kinds.cluster(id.operator)
+        {
+            judged.gone(&id.key);
+        }
         match plan(id, &seen, self.means.reach()) {
             Some(plan) => match attended.get(id) {
                 Some(attendant) => attendant.give(plan),
@@ -205,6 +210,25 @@ impl Shared {
         }
         gauge!("informerd_aerospike_clusters").set(attended.len() as f64);
         Ok(())
+    }
+
+    /// A pod has changed: if its node is not what it was, the task is told before the reconcile has its turn, for
+    /// that a cluster may not be safe any more has to be told at once.
+    fn glance(&self, id: &ClusterId, pod: &Handle) {
+        let now = pod.object().map(|object| PodFacts::read(object));
+        let now = now.and_then(Result::ok).flatten();
+        let has_moved = self.attended().get(id).is_some_and(|attendant| {
+            let plan = attendant.plans.borrow();
+            let before = plan.pods.iter().find(|before| before.key == *pod.key());
+            match (before, &now) {
+                (Some(before), Some(now)) => now.has_moved_from(before),
+                (before, now) => before.is_some() || now.is_some(),
+            }
+        });
+        if has_moved {
+            // The reconcile tells of what went wrong.
+            let _ = self.refresh(id);
+        }
     }
 
     fn see(&self, id: &ClusterId) -> Result<Seen, ReconcileError> {
@@ -280,12 +304,30 @@ impl Aerospike {
         Self { shared, role }
     }
 
+    /// Brings the cluster that the handle is of up to date.
+    fn look(&self, handle: &Handle) -> Result<(), ReconcileError> {
+        let id = match &self.role {
+            Role::Clusters(kind) => {
+                let Some(of) = operator(kind) else {
+                    let message = "the kind is of no operator that is known here";
+                    return Err(ReconcileError::permanent(message));
+                };
+                Some(id(of, handle.key().clone()))
+            }
+            Role::Sets => {
+                self.shared.sets.observe(handle);
+                of_handle(handle)
+            }
+        };
+        id.map_or(Ok(()), |id| self.shared.refresh(&id))
+    }
+
     /// What it is woken by: its own kind, pods, and where that is StatefulSets, clusters too. `feeds` are those of
     /// the kinds that [`Kinds`] has.
     pub fn triggers(&self, sets: Feed, pods: Feed, clusters: &[(Arc<Kind>, Feed)]) -> Triggers {
         let shared = self.shared.clone();
         match &self.role {
-            Role::Clusters(kind, _) => {
+            Role::Clusters(kind) => {
                 let own = clusters.iter().find(|(of, _)| Arc::ptr_eq(of, kind));
                 let feed = own.map_or_else(|| sets.clone(), |(_, feed)| feed.clone());
                 let name = format!("{}/{}", Self::NAME, kind.name);
@@ -294,6 +336,7 @@ impl Aerospike {
                     shared.pods.observe(handle);
                     let id = of_handle(handle);
                     let own = id.filter(|id| operator(&kind) == Some(id.operator));
+                    let own = own.inspect(|id| shared.glance(id, handle));
                     own.map(|id| id.key).into_iter().collect()
                 })
             }
@@ -303,10 +346,12 @@ impl Aerospike {
                     let shared = shared.clone();
                     move |handle| {
                         shared.pods.observe(handle);
-                        let id = of_handle(handle);
-                        id.and_then(|id| shared.first_set(&id))
-                            .into_iter()
-                            .collect()
+                        let Some(id) = of_handle(handle) else {
+                            return Vec::new();
+                        };
+                        let set = shared.first_set(&id);
+                        let set = set.inspect(|_| shared.glance(&id, handle));
+                        set.into_iter().collect()
                     }
                 });
                 for (kind, feed) in clusters {
@@ -324,13 +369,27 @@ impl Aerospike {
     }
 }
 
+/// What is read of the clusters of an operator.
+const fn clusters(resource: &'static str, aliases: &'static [&'static str]) -> Reads {
+    Reads {
+        controller: Aerospike::NAME,
+        resource,
+        aliases,
+        paths: &[
+            ".spec.size",
+            ".spec.aerospikeConfig.network.service",
+            ".status",
+        ],
+        optional: true,
+    }
+}
+
 impl Reconciler for Aerospike {
     const NAME: &'static str = "aerospike";
     const READS: &'static [Reads] = &[
-        Reads {
-            controller: Self::NAME,
-            resource: "aerospikeclusters.acko.io",
-            aliases: &[
+        clusters(
+            "aerospikeclusters.acko.io",
+            &[
                 "aerospikeclusters",
                 "aerospikecluster",
                 "asc",
@@ -338,27 +397,14 @@ impl Reconciler for Aerospike {
                 "aerospikeclusters.v1alpha1.acko.io",
                 "asc.acko.io",
             ],
-            paths: &[
-                ".spec.size",
-                ".spec.aerospikeConfig.network.service",
-                ".status",
-            ],
-            optional: true,
-        },
-        Reads {
-            controller: Self::NAME,
-            resource: "aerospikeclusters.asdb.aerospike.com",
-            aliases: &[
+        ),
+        clusters(
+            "aerospikeclusters.asdb.aerospike.com",
+            &[
                 "aerospikecluster.asdb.aerospike.com",
                 "aerospikeclusters.v1.asdb.aerospike.com",
             ],
-            paths: &[
-                ".spec.size",
-                ".spec.aerospikeConfig.network.service",
-                ".status",
-            ],
-            optional: true,
-        },
+        ),
         Reads {
             controller: Self::NAME,
             resource: "pods",
@@ -380,28 +426,12 @@ impl Reconciler for Aerospike {
     ];
 
     async fn reconcile(&self, handle: Arc<Handle>) -> Result<Action, ReconcileError> {
-        let key = handle.key();
-        match &self.role {
-            Role::Clusters(kind, judged) => {
-                let of = operator(kind).map(|of| id(of, key.clone()));
-                match of {
-                    Some(id) => self.shared.refresh(&id)?,
-                    None => {
-                        let message = "the kind is of no operator that is known here";
-                        return Err(ReconcileError::permanent(message));
-                    }
-                }
-                if handle.is_tombstone() {
-                    judged.gone(key);
-                }
-            }
-            Role::Sets => {
-                self.shared.sets.observe(&handle);
-                if let Some(id) = of_handle(&handle) {
-                    self.shared.refresh(&id)?;
-                }
-            }
-        }
+        self.look(&handle)?;
         Ok(Action::await_change())
+    }
+
+    fn glance(&self, handle: &Handle) {
+        // The reconcile tells of what went wrong.
+        let _ = self.look(handle);
     }
 }

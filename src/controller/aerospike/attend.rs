@@ -4,10 +4,7 @@
 //! It holds the latest plan only. A plan that asks something else drops the survey that is running, with all its
 //! connections; one that asks the same (a label of a pod has changed) leaves it alone.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant as StdInstant},
-};
+use std::{sync::Arc, time::Instant as StdInstant};
 
 use metrics::{counter, histogram};
 use tokio::{
@@ -195,12 +192,12 @@ impl Attending {
                     let soonest = self.asked().map(|at| at + self.means.config.settling_interval);
                     due = due.min(soonest.unwrap_or_else(Instant::now));
                 }
-                () = sleep_until(due) => {
+                () = until(due) => {
                     let begun = Instant::now();
                     match self.ask(&mut plans).await {
                         Ok(()) => {
                             let shown = self.show(None);
-                            due = begun + self.pace(&shown);
+                            due = self.next(begun, &shown);
                         }
                         Err(Unasked::Cancelled) => due = Instant::now(),
                         Err(Unasked::Ended) => return,
@@ -214,13 +211,19 @@ impl Attending {
         }
     }
 
-    fn pace(&self, shown: &Shown) -> Duration {
+    /// When to ask again, after nodes were asked from `begun` on. Whoever was left alone meanwhile is asked once its
+    /// pause is over: at the interval after that it would be later than a verdict may be.
+    fn next(&self, begun: Instant, shown: &Shown) -> Instant {
         let config = &self.means.config;
-        if shown.is_settled() {
+        let pace = if shown.is_settled() {
             config.probe_interval
         } else {
             config.settling_interval
-        }
+        };
+        let due = begun + pace;
+        self.prober
+            .reopens_after(begun)
+            .map_or(due, |at| due.min(at))
     }
 
     fn asked(&self) -> Option<Instant> {
@@ -349,6 +352,13 @@ impl Attending {
             }
             Err(other) => Err(other),
         }
+    }
+}
+
+/// At once, if that is past: a timer would take until the next millisecond.
+async fn until(due: Instant) {
+    if due > Instant::now() {
+        sleep_until(due).await;
     }
 }
 

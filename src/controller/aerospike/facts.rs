@@ -303,6 +303,14 @@ impl PodFacts {
         Ok(pods)
     }
 
+    /// Whether it is not the node that it was: one that has to be asked anew, or is none any more.
+    pub(super) fn has_moved_from(&self, before: &Self) -> bool {
+        let node = |pod: &Self| (pod.ip, pod.incarnation, pod.containers_ready);
+        self.uid != before.uid
+            || self.terminating != before.terminating
+            || node(self) != node(before)
+    }
+
     fn nothing() -> Self {
         Self {
             key: Key::new("", ""),

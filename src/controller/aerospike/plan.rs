@@ -224,10 +224,7 @@ impl Plan {
     pub(super) fn stirred<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a str> {
         let moved = |pod: &&PodFacts| {
             let was = before.pods.iter().find(|was| was.uid == pod.uid);
-            was.is_some_and(|was| {
-                (was.ip, was.incarnation, was.containers_ready)
-                    != (pod.ip, pod.incarnation, pod.containers_ready)
-            })
+            was.is_some_and(|was| pod.has_moved_from(was))
         };
         self.pods.iter().filter(moved).map(|pod| &*pod.uid)
     }

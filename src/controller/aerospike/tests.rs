@@ -33,7 +33,7 @@ use crate::{
     config::{AerospikeConfig, Patience, ProbeMode},
     controller::{
         self, Settings,
-        fake::Fed,
+        fake::{Fed, at_once, between_ticks},
         workload::{PodsAndSets, Workload},
     },
     heartbeat::Heartbeats,
@@ -120,8 +120,8 @@ impl Connect for Counted {
 }
 
 /// A cluster `default/cache`, its nodes, and everything that judges them.
-struct Scene {
-    model: Model,
+pub(super) struct Scene {
+    pub(super) model: Model,
     clusters: Fed,
     sets: Fed,
     pods: Fed,
@@ -164,7 +164,10 @@ impl Scene {
     }
 
     fn new(size: usize, config: AerospikeConfig, installed: bool) -> Self {
-        let model = Model::new(size, Rules::default(), 7);
+        Self::of(Model::new(size, Rules::default(), 7), config, installed)
+    }
+
+    pub(super) fn of(model: Model, config: AerospikeConfig, installed: bool) -> Self {
         let shutdown = Shutdown::new();
         let mut clusters = Fed::unlisted(
             "acko.io",
@@ -210,8 +213,8 @@ impl Scene {
         let beat = beats.register("aerospike");
         tokio::spawn(watch_over(shared.clone(), patience, beat, shutdown.clone()));
         let feeds = [(clusters.kind.clone(), clusters.feed.clone())];
-        let (kind, judged) = kinds.clusters[0].clone();
-        for role in [Role::Clusters(kind, judged), Role::Sets] {
+        let kind = kinds.clusters[0].0.clone();
+        for role in [Role::Clusters(kind), Role::Sets] {
             let controller = Aerospike::new(shared.clone(), role);
             let triggers = controller.triggers(sets.feed.clone(), pods.feed.clone(), &feeds);
             let beat = beats.register("controller");
@@ -252,7 +255,7 @@ impl Scene {
     }
 
     /// Writes the cluster's object.
-    fn resize(&mut self, size: usize) {
+    pub(super) fn resize(&mut self, size: usize) {
         let json = json!({"spec": {"size": size}, "status": {"observedGeneration": 1}});
         self.clusters.put("cache", "c", None, &json.to_string());
     }
@@ -275,7 +278,7 @@ impl Scene {
     }
 
     /// Writes pods as the model has them, those that differ from what was written.
-    fn sync(&mut self) {
+    pub(super) fn sync(&mut self) {
         for node in 0..8 {
             let Some(member) = self.model.member(node, Wire::address(node)) else {
                 if self.known.remove(&node).is_some() {
@@ -300,7 +303,7 @@ impl Scene {
         }
     }
 
-    fn answer(&self, kind: &str, name: &str, condition: &str) -> Option<Answer> {
+    pub(super) fn answer(&self, kind: &str, name: &str, condition: &str) -> Option<Answer> {
         let verdict = self.board.kind(kind)?.get(&Key::new("default", name))?;
         let standing = match condition {
             "" => &verdict.standing,
@@ -310,7 +313,7 @@ impl Scene {
     }
 
     /// Of the cluster.
-    fn says(&self, condition: &str) -> Option<Answer> {
+    pub(super) fn says(&self, condition: &str) -> Option<Answer> {
         self.answer("aerospikeclusters", "cache", condition)
     }
 
@@ -598,6 +601,33 @@ async fn mute_nodes_and_noise_make_it_unknown_and_never_ready() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_was_left_alone_is_asked_as_soon_as_its_pause_is_over() {
+    let pause = Duration::from_millis(4100);
+    let config = AerospikeConfig {
+        breaker_failures: 1,
+        breaker_pause: pause,
+        settling_interval: Duration::from_millis(1500),
+        ..config()
+    };
+    let timeout = config.timeout;
+    let mut scene = Scene::settled(2, config).await;
+    scene.model.set_manner(1, Manner::Mute);
+    scene
+        .until("it was asked in vain", |scene| {
+            scene.state("Joined") == State::Unknown
+        })
+        .await;
+    scene.model.set_manner(1, Manner::Prompt);
+    let back = scene
+        .until("it is back", |scene| {
+            scene.state("SafeToDisrupt") == State::Ready
+        })
+        .await;
+    let late = back.saturating_sub(pause - timeout);
+    assert!(late < Duration::from_millis(20), "{back:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_change_of_the_cluster_drops_what_was_asked_and_its_end_closes_everything() {
     let mut scene = Scene::settled(3, config()).await;
     for node in 0..3 {
@@ -653,8 +683,9 @@ async fn a_pod_that_is_being_deleted_is_missed_before_it_is_gone() {
         deletion_timestamp: Some("2026-01-01T00:00:00Z".into()),
         ..pod(1, &member, serving)
     };
+    between_ticks().await;
     scene.pods.upsert(going);
-    sleep(Duration::from_millis(5)).await;
+    at_once().await;
     let safe = scene.says("SafeToDisrupt").unwrap();
     assert_eq!(
         (&*safe.reason, safe.state),
@@ -667,6 +698,7 @@ async fn a_pod_that_is_being_deleted_is_missed_before_it_is_gone() {
     );
     let going = scene.answer("pods", "cache-1", "SafeToDisrupt").unwrap();
     assert_eq!(&*going.reason, "Terminating");
+    sleep(Duration::from_millis(5)).await;
     let verdict = scene.board.kind("pods").unwrap();
     let verdict = verdict.get(&Key::new("default", "cache-1")).unwrap();
     let version = verdict.condition("Joined").unwrap().version.clone();

@@ -1,6 +1,6 @@
 //! Publishes what [`decide`](super::decide) finds, kind by kind: the reconciler.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde::Deserialize;
 
@@ -24,6 +24,8 @@ pub struct Workload {
     judged: Arc<Judged>,
     members: PodsAndSets,
     resource: OnceLock<Arc<str>>,
+    /// Held from reading the cache to showing what is thought of it, so that what is shown never goes back in time.
+    turn: Mutex<()>,
 }
 
 /// Pods, and the ReplicaSets between them and their Deployments, where they are watched.
@@ -52,6 +54,7 @@ impl Workload {
             judged,
             members,
             resource: OnceLock::new(),
+            turn: Mutex::default(),
         }
     }
 
@@ -93,6 +96,19 @@ impl Workload {
             }),
             _ => triggers,
         }
+    }
+
+    /// Shows what is to be thought of an object as the cache has it now.
+    fn look(&self, key: &Key) -> Result<(), ReconcileError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        match find(&self.kind, key).map(|object| self.judge(&object)) {
+            Some(Some(finding)) => self.judged.publish(key, finding),
+            Some(None) => {
+                return Err(ReconcileError::transient("the kind is not discovered yet"));
+            }
+            None => self.judged.gone(key),
+        };
+        Ok(())
     }
 
     /// What is to be thought of an object now. `None` before the kind has been found by discovery, when there is
@@ -283,15 +299,13 @@ impl Reconciler for Workload {
     ];
 
     async fn reconcile(&self, handle: Arc<Handle>) -> Result<Action, ReconcileError> {
-        let key: &Key = handle.key();
-        match handle.object().map(|object| self.judge(object)) {
-            Some(Some(finding)) => self.judged.publish(key, finding),
-            Some(None) => {
-                return Err(ReconcileError::transient("the kind is not discovered yet"));
-            }
-            None => self.judged.gone(key),
-        };
+        self.look(handle.key())?;
         Ok(Action::await_change())
+    }
+
+    fn glance(&self, handle: &Handle) {
+        // The reconcile tells of what went wrong.
+        let _ = self.look(handle.key());
     }
 }
 

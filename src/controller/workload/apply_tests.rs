@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     cache::Limits,
-    controller::{self, Settings, fake::Fed},
+    controller::{
+        self, Settings,
+        fake::{Fed, at_once, between_ticks},
+    },
     heartbeat::Heartbeats,
     readiness::{Board, State, Verdict},
     shutdown::Shutdown,
@@ -122,16 +125,17 @@ async fn a_change_of_a_pod_reaches_its_own_verdict_and_that_of_its_deployment() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_takes_the_name_of_another_is_judged_for_itself() {
+async fn a_pod_that_takes_the_name_of_another_is_judged_for_itself_and_at_once() {
     let shutdown = Shutdown::new();
     let mut pods = Fed::new("", "Pod", "pods", &shutdown);
     let board = Board::new(["pods"], Limits::default());
     run(&board, &pods, "pods", &PodsAndSets::default(), &shutdown);
     pods.put("db-0", "1", None, RUNNING);
     settle().await;
+    between_ticks().await;
     pods.delete("db-0");
     pods.put("db-0", "2", None, PENDING);
-    settle().await;
+    at_once().await;
     let verdict = board
         .kind("pods")
         .unwrap()
