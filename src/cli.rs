@@ -26,6 +26,7 @@ mod target;
 mod time;
 pub mod wait;
 pub mod watch;
+mod written;
 
 mod table;
 

@@ -44,8 +44,10 @@ func (e *WaitError) Error() string {
 }
 
 // WaitReadiness waits until all targets are as asked for, and returns their verdicts. A wait that is made right after a
-// write is never satisfied by what was before it. Where they are not in time (the request's timeout, 1 min where it has
-// none) the error is a *[WaitError], which says what is missing. Progress, if not nil, is told each message.
+// write is never satisfied by what was before it; where a target has the version that the write returned, or its uid and
+// generation (operator.AsOf), informerd need not ask the API server for that. Where they are not in time (the request's
+// timeout, 1 min where it has none) the error is a *[WaitError], which says what is missing. Progress, if not nil, is
+// told each message.
 //
 // A wait that is cut begins anew with what is left of its time: what it then rests on is newer still.
 func (c *Client) WaitReadiness(

@@ -13,6 +13,7 @@ import (
 
 	"informerd.dev/informerd"
 	pb "informerd.dev/informerd/gen/informerd/v1"
+	"informerd.dev/informerd/operator"
 )
 
 // gate says why a cluster cannot do without one of its pods; empty where it can.
@@ -49,15 +50,19 @@ func ready(pod *corev1.Pod) bool {
 }
 
 // verdictGate asks informerd. It waits: a verdict of before the last restart says nothing of the time after it, and a
-// wait is answered by what was asked of the nodes after it began only.
+// wait is answered by what was asked of the nodes after it began only. It is for the cluster and the pods that are acted
+// on: the pods that are there now may be others.
 type verdictGate struct {
 	connection *informerd.Client
 }
 
-func (g verdictGate) closed(ctx context.Context, cluster *unstructured.Unstructured, _ []corev1.Pod) (string, error) {
-	target := &pb.Target{Resource: clusters, Namespace: cluster.GetNamespace(), Name: cluster.GetName()}
+func (g verdictGate) closed(ctx context.Context, cluster *unstructured.Unstructured, pods []corev1.Pod) (string, error) {
+	targets := []*pb.WaitTarget{operator.AsOf(clusters, cluster)}
+	for at := range pods {
+		targets = append(targets, operator.AsOf("pods", &pods[at]))
+	}
 	_, err := g.connection.WaitReadiness(ctx, &pb.WaitReadinessRequest{
-		Targets: []*pb.WaitTarget{{Target: target, Uid: string(cluster.GetUID()), MinGeneration: cluster.GetGeneration()}},
+		Targets: targets,
 		WaitFor: pb.WaitFor_WAIT_FOR_SAFE_TO_DISRUPT,
 		Timeout: durationpb.New(10 * time.Second),
 	}, nil)

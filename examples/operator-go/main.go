@@ -46,9 +46,10 @@ func run(address, mode string, interval time.Duration) error {
 		return err
 	}
 	mgr, err := ctrl.NewManager(config, manager.Options{
-		// A verdict reserves nothing: only one may act on it.
+		// A verdict reserves nothing: only one may act on it. The process ends with the manager.
 		LeaderElection: true, LeaderElectionID: "operator.example.org", LeaderElectionNamespace: "default",
-		Metrics: server.Options{BindAddress: "0"},
+		LeaderElectionReleaseOnCancel: true,
+		Metrics:                       server.Options{BindAddress: "0"},
 	})
 	if err != nil {
 		return err

@@ -182,17 +182,20 @@ pub(super) fn find<'a>(resource: &str, kinds: &'a [KindStatus]) -> Result<&'a Ki
     ];
     fits.iter()
         .find_map(|fits| kinds.iter().find(|kind| fits(kind)))
-        .ok_or_else(|| {
-            let names: Vec<&str> = kinds.iter().map(|kind| kind.resource.as_str()).collect();
-            let hint = match names[..] {
-                [] => "it watches nothing yet: name the kinds in its config".into(),
-                _ => format!("it watches: {}", names.join(", ")),
-            };
-            Error::UnknownKind {
-                resource: resource.into(),
-                hint,
-            }
-        })
+        .ok_or_else(|| unknown(resource, kinds))
+}
+
+/// That none of the kinds is this one.
+pub(super) fn unknown(resource: &str, kinds: &[KindStatus]) -> Error {
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.resource.as_str()).collect();
+    let hint = match names[..] {
+        [] => "it watches nothing yet: name the kinds in its config".into(),
+        _ => format!("it watches: {}", names.join(", ")),
+    };
+    Error::UnknownKind {
+        resource: resource.into(),
+        hint,
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `informerd wait`: for init containers and scripts.
 
-use std::time::Duration;
+use std::{io, path::PathBuf, time::Duration};
 
 use futures::StreamExt;
 use tokio::time::Instant;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     Error, Output, ServerArgs,
     judged::{self, Named},
-    time,
+    time, written,
 };
 use crate::{
     client::{self, Backoff, Client},
@@ -27,8 +27,12 @@ pub struct Args {
     #[command(flatten)]
     server: ServerArgs,
     /// What to wait for: deployment/web service/db aerospikecluster/cache
-    #[arg(value_name = "TARGET", required = true)]
+    #[arg(value_name = "TARGET", required_unless_present = "filename")]
     targets: Vec<String>,
+    /// Also for the objects in this file, as they are there or later: what kubectl apply -o json prints; - for standard
+    /// input
+    #[arg(short, long, value_name = "FILE")]
+    filename: Option<PathBuf>,
     /// In this namespace
     #[arg(short, long, default_value = "default")]
     namespace: String,
@@ -138,7 +142,7 @@ async fn attempt(
 async fn resolve(client: &Client, args: &Args) -> Result<Vec<WaitTarget>, Error> {
     let pinned =
         !args.uid.is_empty() || !args.min_resource_version.is_empty() || args.min_generation != 0;
-    if pinned && args.targets.len() != 1 {
+    if pinned && (args.targets.len() != 1 || args.filename.is_some()) {
         let text = "--uid, --min-resource-version and --min-generation need exactly one TARGET";
         return Err(Error::Usage(text.to_owned()));
     }
@@ -160,7 +164,18 @@ async fn resolve(client: &Client, args: &Args) -> Result<Vec<WaitTarget>, Error>
             min_resource_version: args.min_resource_version.clone(),
         })
     };
-    args.targets.iter().map(named).collect()
+    let named: Result<Vec<_>, _> = args.targets.iter().map(named).collect();
+    let mut targets = named?;
+    if let Some(file) = &args.filename {
+        let text = match file.to_str() {
+            Some("-") => io::read_to_string(io::stdin()),
+            _ => std::fs::read_to_string(file),
+        };
+        let text =
+            text.map_err(|error| Error::Usage(format!("cannot read {}: {error}", file.display())))?;
+        targets.extend(written::read(&text, &kinds)?);
+    }
+    Ok(targets)
 }
 
 fn wanted(text: &str) -> Result<(WaitFor, String), Error> {

@@ -288,7 +288,7 @@ impl Stage {
         Ok(())
     }
 
-    async fn create_pod(&self, node: usize) -> Result<String, Error> {
+    async fn create_pod(&self, node: usize) -> Result<Pod, Error> {
         let gates = self
             .gates
             .then(|| json!([{"conditionType": "acko.io/aerospike-ready"}]));
@@ -311,25 +311,48 @@ impl Stage {
             .pods()
             .create(&Default::default(), &serde_json::from_value(pod)?)
             .await?;
-        if let Some(member) = self.model.member(node, (self.ip(node), PORT).into()) {
-            write_status(&self.pods(), node, &member, self.model.is_serving(node)).await?;
+        match self.model.member(node, (self.ip(node), PORT).into()) {
+            Some(member) => {
+                write_status(&self.pods(), node, &member, self.model.is_serving(node)).await
+            }
+            None => Ok(created),
         }
-        Ok(created.uid().unwrap_or_default())
     }
 
     /// Deletes a pod, as a rolling restart does, and creates it anew as the StatefulSet's controller does. Returns the
-    /// new one's uid.
-    pub async fn restart(&self, node: usize) -> Result<String, Error> {
+    /// new one.
+    pub async fn restart(&self, node: usize) -> Result<Pod, Error> {
         let _turn = self.writing.lock().await;
         let at_once = DeleteParams::default().grace_period(0);
         self.pods().delete(&Self::pod_name(node), &at_once).await?;
         self.recreate(node).await
     }
 
-    /// Creates a pod anew that somebody has deleted, as the StatefulSet's controller does. Returns its uid.
-    pub async fn recreate(&self, node: usize) -> Result<String, Error> {
+    /// Creates a pod anew that somebody has deleted, as the StatefulSet's controller does, and returns it.
+    pub async fn recreate(&self, node: usize) -> Result<Pod, Error> {
         self.model.replace(node);
         self.create_pod(node).await
+    }
+
+    /// Says of a pod that it is ready, as the operator does that has a readiness gate, unless that was said.
+    pub async fn open_gate(&self, node: usize) -> Result<(), Error> {
+        let _turn = self.writing.lock().await;
+        let name = Self::pod_name(node);
+        let pod = self.pods().get(&name).await?;
+        let conditions = pod.status.and_then(|status| status.conditions);
+        let mut conditions = conditions.iter().flatten();
+        if conditions.any(|one| one.type_ == "Ready" && one.status == "True") {
+            return Ok(());
+        }
+        let status = json!({"status": {"conditions": [
+            {"type": "acko.io/aerospike-ready", "status": "True"},
+            {"type": "Ready", "status": "True"},
+        ]}});
+        let patch = Patch::Strategic(status);
+        self.pods()
+            .patch_status(&name, &PatchParams::default(), &patch)
+            .await?;
+        Ok(())
     }
 
     /// Gives the StatefulSet another template, as far as its status shows that.
@@ -397,7 +420,7 @@ async fn write_status(
     node: usize,
     member: &Member,
     serving: bool,
-) -> Result<String, Error> {
+) -> Result<Pod, Error> {
     let ip = member.address.map(|address| address.ip().to_string());
     let started = member
         .incarnation
@@ -430,8 +453,8 @@ async fn write_status(
         }],
     }});
     let name = Stage::pod_name(node);
-    let patched = pods
-        .patch_status(&name, &PatchParams::default(), &Patch::Strategic(status))
-        .await?;
-    Ok(patched.resource_version().unwrap_or_default())
+    let patch = Patch::Strategic(status);
+    Ok(pods
+        .patch_status(&name, &PatchParams::default(), &patch)
+        .await?)
 }

@@ -2,6 +2,7 @@
 //! run it.
 
 use std::{
+    path::Path,
     process::Command,
     time::{Duration, SystemTime},
 };
@@ -76,6 +77,20 @@ async fn watched_again(client: &Client) {
     .await;
 }
 
+/// The target as it was judged, or later: what a wait for it then rests on.
+async fn judged(client: &Client, target: &Target) -> WaitTarget {
+    let request = GetReadinessRequest {
+        target: Some(target.clone()),
+    };
+    let (verdict, _) = client.verdict(request).await.expect("it is judged");
+    WaitTarget {
+        target: Some(target.clone()),
+        uid: verdict.uid,
+        min_generation: verdict.generation,
+        min_resource_version: verdict.resource_version,
+    }
+}
+
 /// Waits for a minute at most; the last answer.
 async fn wait(client: &Client, targets: Vec<WaitTarget>) -> WaitReadinessResponse {
     let request = WaitReadinessRequest {
@@ -123,24 +138,28 @@ async fn a_rolling_restart_of_eight_is_driven_by_the_verdict_and_takes_no_wrong_
     until_safe(&client, &own).await;
     let reads = |cluster: &Cluster| {
         let log = cluster.audit_log().expect("it is our own cluster");
-        let of = |verb| log.requests("informerd-as", verb, "pods").count();
-        (of("list"), of("watch"), of("get"))
+        let of = |verb, resource| log.requests("informerd-as", verb, resource).count();
+        let of = |resource| ["list", "watch", "get"].map(|verb| of(verb, resource));
+        ["pods", "aerospikeclusters"].map(of)
     };
-    let before = reads(&cluster);
+    // What is acted on: the cluster and its pods as informerd has judged them, later as writes have returned them.
+    let mut known = vec![judged(&client, &own).await];
     for node in 0..8 {
-        let waited = |target: Target| WaitTarget {
-            target: Some(target),
-            ..WaitTarget::default()
-        };
         let pod = target("pods", "rolling", &Stage::pod_name(node));
-        let answer = wait(&client, vec![waited(own.clone()), waited(pod)]).await;
+        known.push(judged(&client, &pod).await);
+    }
+    let before = reads(&cluster);
+    for node in 0..=8 {
+        // Right after a restart nothing from before counts: this is for all eight of now.
+        let answer = wait(&client, known.clone()).await;
         assert_eq!(
             answer.outcome(),
             WaitOutcome::Satisfied,
             "before {node}: {:?}",
             answer.missing
         );
-        for verdict in &answer.verdicts {
+        for (verdict, known) in answer.verdicts.iter().zip(&known) {
+            assert_eq!(verdict.uid, known.uid);
             let mut conditions = verdict.conditions.iter();
             let safe = conditions.find(|one| one.name == "SafeToDisrupt").unwrap();
             let window = safe.evidence.as_ref().expect("evidence");
@@ -150,34 +169,18 @@ async fn a_rolling_restart_of_eight_is_driven_by_the_verdict_and_takes_no_wrong_
                 "a wrong step: at no instant of {window:?} was it safe to restart {node}"
             );
         }
-        let uid = stage.restart(node).await.expect("the pod is replaced");
-        // Right after it, nothing from before counts: the next wait is for all eight of now.
-        let again = target("pods", "rolling", &Stage::pod_name(node));
-        let pinned = WaitTarget {
-            uid: uid.clone(),
-            ..waited(again)
-        };
-        let answer = wait(&client, vec![pinned]).await;
-        assert_eq!(
-            answer.outcome(),
-            WaitOutcome::Satisfied,
-            "after {node}: {:?}",
-            answer.missing
-        );
-        assert_eq!(answer.verdicts[0].uid, uid);
+        if node < 8 {
+            let pod = stage.restart(node).await.expect("the pod is replaced");
+            known[node + 1].uid = pod.uid().unwrap();
+            known[node + 1].min_resource_version = pod.resource_version().unwrap();
+        }
     }
-    let after = reads(&cluster);
-    assert_eq!(
-        (before.0, before.1),
-        (after.0, after.1),
-        "no LIST, no WATCH more"
-    );
+    // A wait that says which version it means asks the API server nothing.
+    assert_eq!(before, reads(&cluster), "no LIST, no WATCH, no GET more");
     let log = cluster.audit_log().unwrap();
     for resource in ["pods", "statefulsets", "aerospikeclusters"] {
         assert_eq!(log.open_watches("informerd-as", resource), 1, "{resource}");
     }
-    // Waits without a version ask once each for the one that is there: metadata of one object, no LIST.
-    assert!(after.2 - before.2 <= 16, "{before:?} {after:?}");
     let metrics = daemon.metrics().await;
     assert!(
         !metrics.contains("informerd_aerospike_polls_total{"),
@@ -214,7 +217,7 @@ async fn impostors_restarts_silence_noise_and_full_nodes_are_told_apart() {
 
     // A pod of the same name and another uid: the node's answers before do not count for it.
     let before = node["uid"].as_str().unwrap().to_owned();
-    let uid = stage.restart(1).await.unwrap();
+    let uid = stage.restart(1).await.unwrap().uid().unwrap();
     assert_ne!(uid, before);
     let answer = wait(
         &client,
@@ -383,7 +386,7 @@ async fn while_the_watch_is_cut_verdicts_are_unknown_or_kept_true_by_polls_and_b
     until_safe(&polling, &own).await;
 
     // A pod changes, and only the one that polls hears of it.
-    let uid = stage.restart(0).await.unwrap();
+    let uid = stage.restart(0).await.unwrap().uid().unwrap();
     let begun = Instant::now();
     let pod = target("pods", "cut", "cache-0");
     let mut was_unsafe = false;
@@ -451,56 +454,82 @@ async fn while_the_watch_is_cut_verdicts_are_unknown_or_kept_true_by_polls_and_b
     );
 }
 
+/// Runs the example operator in one of its modes until it has restarted all four pods, and ends it.
+async fn rolled_out(stage: &mut Stage, mode: &str, daemon: &Daemon, kubeconfig: &Path) {
+    stage.roll_out(mode).await.expect("a new template");
+    let mut command = Command::new(cluster::go_example().await.expect("it builds"));
+    command
+        .args(["--mode", mode, "--interval", "1s", "--informerd"])
+        .arg(daemon.server().to_string())
+        .arg("--kubeconfig")
+        .arg(kubeconfig);
+    let scratch = Scratch::new("example").unwrap();
+    let log = scratch.path().join("operator.log");
+    let mut operator = Process::start("operator", &command, &log).expect("it starts");
+
+    let pods = stage.pods();
+    let mut restarted = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while restarted.len() < 4 || !stage.is_safe() {
+        assert!(
+            Instant::now() < deadline,
+            "{mode}: {restarted:?}: {}",
+            operator.log_tail()
+        );
+        for node in 0..4 {
+            let name = Stage::pod_name(node);
+            if pods.get_opt(&name).await.unwrap().is_none() {
+                // What the pod ran is still there in the model, until it is replaced.
+                assert!(
+                    stage.is_safe(),
+                    "{mode}: a wrong step: {node} after {restarted:?}"
+                );
+                stage.recreate(node).await.expect("the pod is replaced");
+                restarted.push(node);
+            } else if stage.is_safe() {
+                // The gate, which is what the poll goes by.
+                stage.open_gate(node).await.expect("it is written");
+            }
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(restarted, [0, 1, 2, 3], "{mode}: each once, in order");
+    let listed = pods.list(&Default::default()).await.unwrap();
+    let mut revisions = listed
+        .iter()
+        .map(|pod| &pod.labels()["controller-revision-hash"]);
+    assert!(revisions.all(|revision| revision == mode));
+    operator.signal("TERM");
+    let ended = operator.wait(Duration::from_secs(20)).await;
+    assert_eq!(ended, Some(0), "{}", operator.log_tail());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_example_operator_restarts_a_cluster_by_verdicts_and_takes_no_wrong_step() {
+async fn the_example_operator_moves_from_its_poll_to_the_stream_and_takes_no_wrong_step() {
     if !cluster::has_go() {
         return;
     }
     let Some((cluster, mut stage, daemon, client)) = start(Operator::Acko, "moved", 4).await else {
         return;
     };
-    let own = target("asc", "moved", "cache");
-    until_safe(&client, &own).await;
-    stage.roll_out("second").await.expect("a new template");
-    let mut command = Command::new(cluster::go_example().await.expect("it builds"));
-    command
-        .args(["--mode", "watch-and-poll", "--informerd"])
-        .arg(daemon.server().to_string())
-        .arg("--kubeconfig")
-        .arg(cluster.kubeconfig());
-    let scratch = Scratch::new("example").unwrap();
-    let log = scratch.path().join("operator.log");
-    let _operator = Process::start("operator", &command, &log).expect("it starts");
-
-    let pods = stage.pods();
-    let mut restarted = Vec::new();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while restarted.len() < 4 {
-        let said = || std::fs::read_to_string(&log).unwrap_or_default();
-        assert!(Instant::now() < deadline, "{restarted:?}: {}", said());
-        for node in 0..4 {
-            if pods
-                .get_opt(&Stage::pod_name(node))
-                .await
-                .unwrap()
-                .is_some()
-            {
-                continue;
-            }
-            // What the pod ran is still there in the model, until it is replaced.
-            assert!(stage.is_safe(), "a wrong step: {node} after {restarted:?}");
-            stage.recreate(node).await.expect("the pod is replaced");
-            restarted.push(node);
-        }
-        sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(restarted, [0, 1, 2, 3], "each once, in order");
-    until_safe(&client, &own).await;
-    let listed = pods.list(&Default::default()).await.unwrap();
-    let revisions = listed
-        .iter()
-        .map(|pod| &pod.labels()["controller-revision-hash"]);
-    assert!(revisions.into_iter().all(|revision| revision == "second"));
-    let audit = cluster.audit_log().expect("it is our own cluster");
-    assert_eq!(audit.lists("operator/", "pods"), 0, "informerd was asked");
+    until_safe(&client, &target("asc", "moved", "cache")).await;
+    let reads = || {
+        let log = cluster.audit_log().expect("it is our own cluster");
+        let of = |verb| log.requests("operator/", verb, "pods").count();
+        (of("list"), of("get"))
+    };
+    let gets = |agent: &str| {
+        let log = cluster.audit_log().expect("it is our own cluster");
+        let of = |resource| log.requests(agent, "get", resource).count();
+        of("pods") + of("aerospikeclusters")
+    };
+    rolled_out(&mut stage, "poll", &daemon, cluster.kubeconfig()).await;
+    let polled = reads();
+    assert!(polled.0 >= 4 && polled.1 >= 16, "{polled:?}");
+    assert!(client.consumers("").await.unwrap().is_empty());
+    let asked = gets("informerd-as");
+    rolled_out(&mut stage, "watch-and-poll", &daemon, cluster.kubeconfig()).await;
+    rolled_out(&mut stage, "watch", &daemon, cluster.kubeconfig()).await;
+    assert_eq!(reads(), polled, "informerd was asked");
+    assert_eq!(gets("informerd-as"), asked, "which asked nobody for that");
 }

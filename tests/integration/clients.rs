@@ -11,7 +11,7 @@ use crate::{
     cluster::{
         self, Churn, ChurnOptions, Daemon, DirectWatch, go_watcher, grpcurl, has_go, list_exact,
     },
-    support::{discard, namespace, pods, seed, succeeded, text},
+    support::{Held, discard, namespace, pods, seed, succeeded, text},
 };
 
 /// A line of the Go client.
@@ -27,13 +27,6 @@ struct Line {
     revision: u64,
     reason: String,
     objects: BTreeMap<String, Held>,
-}
-
-#[derive(Debug, Deserialize, PartialEq)]
-#[serde(rename_all = "camelCase")]
-struct Held {
-    uid: String,
-    resource_version: String,
 }
 
 async fn run(program: PathBuf, args: &[&str]) -> Output {
@@ -122,15 +115,7 @@ async fn a_client_in_go_lists_watches_is_cut_and_resumes() {
         let listed = listed
             .into_iter()
             .filter(|(_, listed)| wanted(&listed.labels));
-        let listed: BTreeMap<_, _> = listed
-            .map(|(key, listed)| {
-                let held = Held {
-                    uid: listed.uid,
-                    resource_version: listed.resource_version,
-                };
-                (key, held)
-            })
-            .collect();
+        let listed: BTreeMap<_, Held> = listed.map(|(key, it)| (key, it.into())).collect();
         assert_eq!(end.objects, listed);
     }
 }

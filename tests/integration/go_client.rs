@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     cluster::{self, Churn, ChurnOptions, Daemon, Proxy, go_client, has_go, list_exact},
-    support::{eventually, pods, seed, within},
+    support::{Held, Said, eventually, pods, seed, within},
 };
 
 /// A line of either program.
@@ -43,17 +43,10 @@ struct Line {
     objects: BTreeMap<String, Held>,
 }
 
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(rename_all = "camelCase")]
-struct Held {
-    uid: String,
-    resource_version: String,
-}
-
 /// A running program, and what it has said so far. Its log is shown where the test fails.
 struct Program {
     child: Child,
-    lines: Arc<Mutex<Vec<Line>>>,
+    said: Said<Line>,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -79,31 +72,23 @@ impl Program {
                 logged.lock().unwrap().push(line);
             }
         });
-        let mut out = BufReader::new(child.stdout.take().expect("is piped")).lines();
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let said = lines.clone();
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = out.next_line().await {
-                let line = serde_json::from_str(&line).expect("it prints JSON lines");
-                said.lock().unwrap().push(line);
-            }
-        });
-        Self { child, lines, log }
+        let said = Said::by(&mut child);
+        Self { child, said, log }
     }
 
     fn lines(&self) -> Vec<Line> {
-        self.lines.lock().unwrap().clone()
+        self.said.lines()
     }
 
     fn count(&self, what: &str) -> usize {
-        let lines = self.lines.lock().unwrap();
-        lines.iter().filter(|line| line.what == what).count()
+        let lines = self.lines().into_iter();
+        lines.filter(|line| line.what == what).count()
     }
 
     /// Where its source stands: whether it polls, and how often it has.
     fn status(&self) -> (bool, usize) {
-        let lines = self.lines.lock().unwrap();
-        let last = lines.iter().rev().find(|line| line.what == "status");
+        let lines = self.lines().into_iter();
+        let last = lines.rev().find(|line| line.what == "status");
         last.map_or((false, 0), |line| (line.polling, line.polls))
     }
 
@@ -205,15 +190,9 @@ async fn a_copy_in_go_survives_cuts_and_is_exact() {
     let listed = list_exact(&client, &pods(), None, &end.revision.to_string())
         .await
         .unwrap();
-    let listed: BTreeMap<_, _> = listed
+    let listed: BTreeMap<_, Held> = listed
         .into_iter()
-        .map(|(key, it)| {
-            let held = Held {
-                uid: it.uid,
-                resource_version: it.resource_version,
-            };
-            (key, held)
-        })
+        .map(|(key, it)| (key, it.into()))
         .collect();
     assert_eq!(end.objects, listed);
 }

@@ -5,20 +5,18 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::AsyncWriteExt,
     process::{Child, Command},
-    task::JoinHandle,
 };
 
 use crate::{
     cluster::{self, Churn, ChurnOptions, Daemon, Proxy, list_exact},
-    support::{discard, eventually, namespace, pods, seed, succeeded, within},
+    support::{Said, discard, eventually, namespace, pods, seed, succeeded, within},
 };
 
 const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/python");
@@ -26,8 +24,7 @@ const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/pytho
 /// follow.py under way.
 struct Follow {
     child: Child,
-    lines: Arc<Mutex<Vec<Value>>>,
-    reader: JoinHandle<()>,
+    said: Said<Value>,
 }
 
 impl Follow {
@@ -41,26 +38,13 @@ impl Follow {
             .kill_on_drop(true)
             .spawn()
             .expect("Python starts");
-        let stdout = child.stdout.take().expect("it is piped");
-        let lines = Arc::<Mutex<Vec<Value>>>::default();
-        let said = Arc::clone(&lines);
-        let reader = tokio::spawn(async move {
-            let mut text = BufReader::new(stdout).lines();
-            while let Some(line) = text.next_line().await.expect("it is text") {
-                let line = serde_json::from_str(&line).expect("it prints JSON");
-                said.lock().expect("not poisoned").push(line);
-            }
-        });
-        Self {
-            child,
-            lines,
-            reader,
-        }
+        let said = Said::by(&mut child);
+        Self { child, said }
     }
 
     /// What it has said so far.
     fn lines(&self) -> Vec<Value> {
-        self.lines.lock().expect("not poisoned").clone()
+        self.said.lines()
     }
 
     fn count(&self, what: &str) -> usize {
@@ -88,11 +72,7 @@ impl Follow {
         let status = tokio::time::timeout(patience, self.child.wait()).await;
         let status = status.expect("it ends in time").expect("it has a status");
         assert!(status.success(), "{status}: {:?}", self.lines());
-        self.reader.await.expect("all is read");
-        Arc::try_unwrap(self.lines)
-            .expect("the reader is done")
-            .into_inner()
-            .expect("not poisoned")
+        self.said.all().await
     }
 }
 

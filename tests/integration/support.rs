@@ -1,6 +1,11 @@
 //! What several of the tests need.
 
-use std::{path::Path, process::Output, sync::OnceLock, time::Duration};
+use std::{
+    path::Path,
+    process::Output,
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
 
 use informerd::{
     client::Client,
@@ -8,10 +13,16 @@ use informerd::{
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ApiResource;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Child,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
-use crate::cluster::{Cluster, Daemon};
+use crate::cluster::{Cluster, Daemon, Listed};
 
 /// Polls until `condition` holds. Panics after 30 s.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl FnMut() -> F) {
@@ -121,6 +132,58 @@ pub fn seed() -> u64 {
     });
     println!("INFORMERD_TEST_SEED={seed}");
     *seed
+}
+
+/// An object as a client in another language says that it has it.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
+    uid: String,
+    resource_version: String,
+}
+
+impl From<Listed> for Held {
+    fn from(listed: Listed) -> Self {
+        Self {
+            uid: listed.uid,
+            resource_version: listed.resource_version,
+        }
+    }
+}
+
+/// The JSON lines that a program has printed so far.
+pub struct Said<T> {
+    lines: Arc<Mutex<Vec<T>>>,
+    reader: JoinHandle<()>,
+}
+
+impl<T: Clone + DeserializeOwned + Send + 'static> Said<T> {
+    /// Of a child whose standard output is piped.
+    pub fn by(child: &mut Child) -> Self {
+        let out = child.stdout.take().expect("it is piped");
+        let lines = Arc::<Mutex<Vec<T>>>::default();
+        let said = lines.clone();
+        let reader = tokio::spawn(async move {
+            let mut text = BufReader::new(out).lines();
+            while let Some(line) = text.next_line().await.expect("it is text") {
+                let line = serde_json::from_str(&line).expect("it prints JSON lines");
+                said.lock().expect("not poisoned").push(line);
+            }
+        });
+        Self { lines, reader }
+    }
+
+    /// Those that there are.
+    pub fn lines(&self) -> Vec<T> {
+        self.lines.lock().expect("not poisoned").clone()
+    }
+
+    /// All, once the program has ended.
+    pub async fn all(self) -> Vec<T> {
+        self.reader.await.expect("all is read");
+        let lines = self.lines.lock().expect("not poisoned");
+        lines.clone()
+    }
 }
 
 /// Creates a namespace that is not there yet.

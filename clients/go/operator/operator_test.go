@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -371,6 +372,19 @@ func TestVerdictsAskToReconcileTheirTargets(t *testing.T) {
 			expect("by each poll", 11*time.Second, "n/polled")
 		}
 	})
+}
+
+func TestAWaitRestsOnWhatAWriteHasReturned(t *testing.T) {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "n", Name: "web-0", UID: "u", Generation: 2, ResourceVersion: "17",
+	}}
+	wanted := &pb.WaitTarget{
+		Target: &pb.Target{Resource: "pods", Namespace: "n", Name: "web-0"},
+		Uid:    "u", MinGeneration: 2, MinResourceVersion: "17",
+	}
+	if target := AsOf("pods", pod); !proto.Equal(target, wanted) {
+		t.Errorf("%v", target)
+	}
 }
 
 func TestAReaderReadsAndSaysWhatIsMissing(t *testing.T) {

@@ -165,6 +165,16 @@ def test_a_wait_tells_its_progress_and_how_it_ended(client: Clients) -> None:
     assert asked.wait_for == readiness_pb2.WAIT_FOR_READY
 
 
+def test_a_wait_rests_on_what_a_write_has_returned() -> None:
+    metadata = {"namespace": "shop", "name": "a", "uid": "u", "generation": 3, "resourceVersion": "17"}
+    written = WaitTarget.as_of("deployments.apps", {"kind": "Deployment", "metadata": metadata})
+    assert written == WaitTarget(
+        Target("deployments.apps", "a", "shop"), uid="u", min_generation=3, min_resource_version="17"
+    )
+    nowhere = WaitTarget.as_of("nodes", {"metadata": {"name": "n"}})
+    assert nowhere == WaitTarget(Target("nodes", "n"))
+
+
 @pytest.mark.parametrize(("ended", "expected"), [("TIMED_OUT", Outcome.TIMED_OUT), ("IMPOSSIBLE", Outcome.IMPOSSIBLE)])
 def test_a_wait_in_vain_says_what_is_missing(client: Clients, ended: str, expected: Outcome) -> None:
     with Informerd(WaitReadiness=[Call([outcome(ended, missing=[missing("OtherUid")])])]) as server:

@@ -60,10 +60,12 @@ def test_the_example_for_asyncio(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_example_of_a_wait_after_a_write() -> None:
-    with Informerd(WaitReadiness=[Call([satisfied()])]) as server:
+    written = {"metadata": {"namespace": "default", "name": "web", "resourceVersion": "17"}}
+    with Informerd(WaitReadiness=[Call([satisfied()]), Call([satisfied()])]) as server:
         import informerd
 
         with informerd.Client(server.address) as client:
-            exec(BLOCKS[2], {**vars(informerd), "client": client})
-        (asked,) = server.script.asked_of("WaitReadiness")
-    assert asked.targets[0].min_generation == 7
+            exec(BLOCKS[2], {**vars(informerd), "client": client, "written": written})
+        by_version, by_generation = server.script.asked_of("WaitReadiness")
+    assert by_version.targets[0].min_resource_version == "17"
+    assert by_generation.targets[0].min_generation == 7

@@ -553,6 +553,56 @@ async fn a_wait_after_a_write_is_not_satisfied_by_what_was_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wait_that_says_what_it_rests_on_has_nobody_asked() {
+    let mut fixture = Fixture::new();
+    let version = fixture.put("a", "1", State::Ready);
+    fixture.says(Some(("1", version)));
+    let by_version = proto::WaitTarget {
+        min_resource_version: version.to_string(),
+        ..waited("a")
+    };
+    let by_generation = proto::WaitTarget {
+        uid: "1".to_owned(),
+        min_generation: i64::try_from(version).unwrap(),
+        ..waited("a")
+    };
+    for target in [by_version, by_generation] {
+        let mut wait = fixture.wait(target, WaitFor::Ready).await;
+        assert!(wait.is_satisfied().await);
+    }
+    assert_eq!(fixture.server.asked.load(Ordering::Relaxed), 0);
+    // It was deleted and created again, at generation 1, which has not arrived here.
+    fixture.says(Some(("2", version + 2)));
+    let created = proto::WaitTarget {
+        min_generation: 1,
+        ..waited("a")
+    };
+    let mut wait = fixture.wait(created, WaitFor::Ready).await;
+    assert!(wait.goes_on().await, "the verdict is on the one before it");
+    assert_eq!(fixture.server.asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_no_use_to_wait_for_what_a_newer_one_of_its_name_has_replaced() {
+    let mut fixture = Fixture::new();
+    let version = fixture.put("a", "2", State::Ready);
+    let pinned = |seen: u64| proto::WaitTarget {
+        uid: "1".to_owned(),
+        min_resource_version: seen.to_string(),
+        ..waited("a")
+    };
+    let wait = async |seen| {
+        let mut wait = fixture.wait(pinned(seen), WaitFor::Ready).await;
+        wait.outcome(Duration::from_secs(1)).await
+    };
+    assert_eq!(
+        wait(version - 1).await,
+        Some((WaitOutcome::Impossible, "OtherUid".to_owned()))
+    );
+    assert_eq!(wait(version + 1).await, None, "that one may be yet to come");
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_the_api_server_cannot_be_asked_the_cache_has_to_be_proven_current() {
     let mut fixture = Fixture::new();
     fixture.put("a", "1", State::Ready);

@@ -1,7 +1,7 @@
 //! WaitReadiness: until targets are as asked for, by evidence that is new enough.
 //!
 //! A wait that is made right after a write must not be satisfied by what was before it. Where the caller says a
-//! version or generation, that decides. Else the API server is asked once for the version that the object has
+//! version, or a uid and a generation of it, that decides. Else the API server is asked once for the version that the object has
 //! now, and what is at or past that counts; where it cannot be asked, whatever the kind is proven to be after the
 //! call came. Answers that rest on probes count only if, beside that, the first was sent after the call came.
 
@@ -20,7 +20,7 @@ use crate::{
     cache::{Subscription, WakeScope},
     object::{Key, Object},
     proto::{self, WaitFor, WaitOutcome},
-    readiness::{Basis, Standing, State, Verdict},
+    readiness::{Basis, Finding, Standing, State, Verdict},
 };
 
 /// Most targets of one wait.
@@ -406,7 +406,9 @@ impl Target {
             min_version: asked.min_resource_version,
             floor: Floor::Unknown,
         };
-        if !target.min_version.is_empty() || target.min_generation > 0 {
+        // Generations begin anew with each object of the name: alone they say nothing.
+        let by_generation = target.min_generation > 0 && !target.uid.is_empty();
+        if !target.min_version.is_empty() || by_generation {
             // The caller has said what counts.
             target.floor = Floor::Known {
                 seen: None,
@@ -515,13 +517,23 @@ impl Target {
             return Some(hopeless("it does not exist any more".to_owned()));
         }
         match verdict {
-            Some(verdict) if *verdict.finding.uid != *self.uid => Some(Missing::new(
-                "OtherUid",
-                format!(
-                    "the verdict is on another of its name, with uid {}",
-                    verdict.finding.uid
-                ),
-            )),
+            Some(verdict) if *verdict.finding.uid != *self.uid => {
+                let Finding {
+                    uid,
+                    resource_version,
+                    ..
+                } = &*verdict.finding;
+                let other = format!("the verdict is on another of its name, with uid {uid}");
+                // One that is newer than what the caller has seen of this one has taken its place.
+                let seen = self.min_version.as_str();
+                let is_newer = !seen.is_empty()
+                    && **resource_version != *seen
+                    && is_at_least(resource_version, seen);
+                Some(Missing {
+                    hopeless: is_newer,
+                    ..Missing::new("OtherUid", other)
+                })
+            }
             _ => None,
         }
     }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Union
+from typing import Any, Union
 
 from informerd.errors import ContractError
 from informerd.model import Target, Verdict, duration
@@ -36,6 +36,18 @@ class WaitTarget:
     min_generation: int = 0
     #: Only a verdict on this resourceVersion or a later one.
     min_resource_version: str = ""
+
+    @classmethod
+    def as_of(cls, resource: str, written: Mapping[str, Any]) -> WaitTarget:
+        """This very object, as a write has returned it (a mapping, as JSON has it) or later. informerd then has no
+        need to ask the API server what there is."""
+        metadata = written["metadata"]
+        return cls(
+            Target(resource, metadata["name"], metadata.get("namespace", "")),
+            uid=metadata.get("uid", ""),
+            min_generation=metadata.get("generation", 0),
+            min_resource_version=metadata.get("resourceVersion", ""),
+        )
 
 
 @dataclass(frozen=True, slots=True)
