@@ -24,11 +24,9 @@ const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 impl World {
     /// Writes an object's status, where it differs.
     fn write_status(&self, what: What, key: &Key, status: Value) {
-        let _ = self
-            .store
-            .modify(what.resource(), key, Part::Status, |object| {
-                set(object, &["status"], status);
-            });
+        self.change(what, key, Part::Status, |object| {
+            set(object, &["status"], status);
+        });
     }
 
     pub(super) fn create(&self, what: What, namespace: &str, object: Value) {
@@ -126,9 +124,7 @@ impl World {
             pod::Step::Ready => Box::new(move |pod| pod::set_ready(pod, serves, &now)),
             pod::Step::Gates => Box::new(move |pod| pod::open_gates(pod, &now)),
         };
-        let _ = self
-            .store
-            .modify(What::Pod.resource(), key, Part::Status, change);
+        self.change(What::Pod, key, Part::Status, change);
     }
 
     fn schedule(&mut self, key: &Key) {
@@ -172,27 +168,21 @@ impl World {
             );
         };
         for (key, replicas) in &plan.scale {
-            let _ = self
-                .store
-                .modify(What::ReplicaSet.resource(), key, Part::Whole, |it| {
-                    set(it, &["spec", "replicas"], *replicas);
-                });
+            self.change(What::ReplicaSet, key, Part::Whole, |it| {
+                set(it, &["spec", "replicas"], *replicas);
+            });
         }
         if let Some((key, number)) = &plan.renumber {
-            let _ = self
-                .store
-                .modify(What::ReplicaSet.resource(), key, Part::Whole, |it| {
-                    revision(it, *number)
-                });
+            self.change(What::ReplicaSet, key, Part::Whole, |it| {
+                revision(it, *number)
+            });
         }
         for key in &plan.remove {
             self.delete(What::ReplicaSet, key, "", None);
         }
-        let _ = self
-            .store
-            .modify(What::Deployment.resource(), key, Part::Whole, |it| {
-                revision(it, plan.revision)
-            });
+        self.change(What::Deployment, key, Part::Whole, |it| {
+            revision(it, plan.revision)
+        });
         self.write_status(What::Deployment, key, plan.status);
         let due = self.store.get(What::Deployment.resource(), key);
         let due = due.and_then(|it| serde_json::from_slice::<Value>(&it.json).ok());
@@ -310,13 +300,11 @@ impl World {
         for (slice, name) in wanted.into_iter().zip(names) {
             let place = Key::new(key.namespace(), &name);
             if held.contains(&place) {
-                let _ = self
-                    .store
-                    .modify(What::Slice.resource(), &place, Part::Whole, |it| {
-                        for field in ["endpoints", "ports"] {
-                            set(it, &[field], slice[field].clone());
-                        }
-                    });
+                self.change(What::Slice, &place, Part::Whole, |it| {
+                    for field in ["endpoints", "ports"] {
+                        set(it, &[field], slice[field].clone());
+                    }
+                });
             } else {
                 self.create(What::Slice, key.namespace(), slice);
             }
@@ -351,44 +339,15 @@ impl World {
         if !self.down.contains(node) {
             return;
         }
+        self.mark(node, false);
         let now = self.store.now_text();
-        let key = Key::new("", node);
-        let _ = self
-            .store
-            .modify(What::Node.resource(), &key, Part::Whole, |node| {
-                let taint =
-                    |effect: &str| json!({"key": UNREACHABLE, "effect": effect, "timeAdded": now});
-                set(
-                    node,
-                    &["spec", "taints"],
-                    json!([taint("NoSchedule"), taint("NoExecute")]),
-                );
-            });
-        let message = "Kubelet stopped posting node status.";
-        let _ = self
-            .store
-            .modify(What::Node.resource(), &key, Part::Status, |node| {
-                let status = entry(node, &["status"]);
-                pod::set_condition(status, "Ready", false, "NodeStatusUnknown", message, &now);
-                // Nobody knows: neither true nor false.
-                if let Some(conditions) = entry(status, &["conditions"]).as_array_mut() {
-                    let ready = conditions
-                        .iter_mut()
-                        .find(|it| text(it, &["type"]) == "Ready");
-                    if let Some(ready) = ready {
-                        set(ready, &["status"], "Unknown");
-                    }
+        for pod in self.pods_on(node) {
+            self.change(What::Pod, &pod, Part::Status, |pod| {
+                if pod::condition(pod, "Ready") {
+                    let status = entry(pod, &["status"]);
+                    pod::set_condition(status, "Ready", false, "NodeNotReady", "", &now);
                 }
             });
-        for pod in self.pods_on(node) {
-            let _ = self
-                .store
-                .modify(What::Pod.resource(), &pod, Part::Status, |pod| {
-                    if pod::condition(pod, "Ready") {
-                        let status = entry(pod, &["status"]);
-                        pod::set_condition(status, "Ready", false, "NodeNotReady", "", &now);
-                    }
-                });
         }
     }
 
@@ -404,32 +363,48 @@ impl World {
         if !self.down.remove(node) {
             return;
         }
+        self.mark(node, true);
+        self.heartbeat(node);
+    }
+
+    /// Says of a node whether it is heard of, by its taints and its Ready condition.
+    fn mark(&self, node: &str, heard: bool) {
         let now = self.store.now_text();
         let key = Key::new("", node);
-        let _ = self
-            .store
-            .modify(What::Node.resource(), &key, Part::Whole, |node| {
-                let taints = list(node, &["spec", "taints"]).iter();
-                let left: Vec<Value> = taints
-                    .filter(|it| text(it, &["key"]) != UNREACHABLE)
-                    .cloned()
-                    .collect();
-                set(node, &["spec", "taints"], left);
-            });
-        let _ = self
-            .store
-            .modify(What::Node.resource(), &key, Part::Status, |node| {
-                let status = entry(node, &["status"]);
-                pod::set_condition(
-                    status,
-                    "Ready",
-                    true,
-                    "KubeletReady",
-                    "kubelet is posting ready status",
-                    &now,
+        self.change(What::Node, &key, Part::Whole, |node| {
+            let taints = list(node, &["spec", "taints"]).iter();
+            let others = taints.filter(|it| text(it, &["key"]) != UNREACHABLE);
+            let mut taints: Vec<Value> = others.cloned().collect();
+            if !heard {
+                taints.extend(
+                    ["NoSchedule", "NoExecute"].map(
+                        |effect| json!({"key": UNREACHABLE, "effect": effect, "timeAdded": now}),
+                    ),
                 );
-            });
-        self.heartbeat(node);
+            }
+            set(node, &["spec", "taints"], taints);
+        });
+        let (reason, message) = if heard {
+            ("KubeletReady", "kubelet is posting ready status")
+        } else {
+            ("NodeStatusUnknown", "Kubelet stopped posting node status.")
+        };
+        self.change(What::Node, &key, Part::Status, |node| {
+            let status = entry(node, &["status"]);
+            pod::set_condition(status, "Ready", heard, reason, message, &now);
+            // Nobody knows: neither true nor false.
+            let conditions = entry(status, &["conditions"]).as_array_mut();
+            for condition in conditions.into_iter().flatten() {
+                if !heard && text(condition, &["type"]) == "Ready" {
+                    set(condition, &["status"], "Unknown");
+                }
+            }
+        });
+    }
+
+    /// Changes an object; one that is gone meanwhile needs no change.
+    fn change(&self, what: What, key: &Key, part: Part, change: impl FnOnce(&mut Value)) {
+        let _ = self.store.modify(what.resource(), key, part, change);
     }
 
     pub(super) fn pods_on(&self, node: &str) -> Vec<Key> {
