@@ -314,6 +314,7 @@ fn resource(served: &Served, identity: Arc<Identity>, resolved: &ResolvedKind) -
         custom: resolved.crd.is_some(),
         subresources: Vec::new(),
         excluded: served.excluded.clone(),
+        schema: None,
         warnings,
     }
 }

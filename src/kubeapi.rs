@@ -54,8 +54,8 @@ mod watch;
 pub use body::{Body, BodyError, full, json, stream, text};
 pub use options::Query;
 pub use read::{
-    Opened, Other, Patience, PrinterColumn, Proven, Read, Reader, Resource, Subresource, Target,
-    Wanted,
+    Opened, Other, Patience, PrinterColumn, Proven, Read, Reader, Resource, Schema, Subresource,
+    Target, Wanted,
 };
 pub use status::{Cause, Details, Invalid, Status, qualified};
 

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Reading from it is the cache's and `kubeapi`'s work, the same as in the daemon. What it does not do: it checks no
-//! credentials, admits everything, knows no schemas and no field ownership, and forgets all when it ends.
+//! credentials, admits everything, keeps no field ownership, validates no custom kind, and forgets all when it ends.
 
+mod conform;
 mod crd;
 mod defaults;
 pub mod definition;
@@ -18,10 +19,13 @@ pub mod http;
 pub mod lifecycle;
 mod names;
 pub mod patch;
+pub mod protobuf;
 pub mod refusal;
+mod reviews;
 pub mod run;
 pub mod store;
 pub mod traffic;
+mod types;
 pub mod validate;
 pub mod verbs;
 pub mod world;
@@ -29,6 +33,7 @@ pub mod world;
 #[cfg(test)]
 mod tests;
 
+pub use conform::FieldValidation;
 pub use lifecycle::DeleteOptions;
 pub use patch::Patch;
 pub use refusal::Refusal;

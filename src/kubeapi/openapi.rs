@@ -94,19 +94,26 @@ fn document(resources: &Resources, place: &str) -> Value {
                 ("delete", "delete"),
             ]),
         );
-        let name = format!(
-            "io.informerd.{}.{}.{}",
-            identity.group, identity.version, identity.kind
-        )
-        .replace("..", ".");
-        schemas.insert(
-            name,
-            json!({
-                "type": "object",
-                "x-kubernetes-preserve-unknown-fields": true,
-                "x-kubernetes-group-version-kind": [kind],
-            }),
-        );
+        let name = match &resource.schema {
+            Some(schema) => {
+                schemas.extend(schema.components.clone());
+                schema.name.clone()
+            }
+            None => {
+                let name = format!(
+                    "io.informerd.{}.{}.{}",
+                    identity.group, identity.version, identity.kind
+                );
+                let name = name.replace("..", ".");
+                let anything =
+                    json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+                schemas.insert(name.clone(), anything);
+                name
+            }
+        };
+        if let Some(Value::Object(own)) = schemas.get_mut(&name) {
+            own.insert("x-kubernetes-group-version-kind".to_owned(), json!([kind]));
+        }
     }
     json!({
         "openapi": "3.0.0",

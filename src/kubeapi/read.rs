@@ -7,6 +7,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
+use serde_json::{Map, Value};
 
 use super::{body::Body, status::Status};
 pub use crate::columns::PrinterColumn;
@@ -119,8 +120,19 @@ pub struct Resource {
     pub subresources: Vec<Subresource>,
     /// Namespaces of which nothing is here, though everything else is watched.
     pub excluded: Vec<String>,
+    /// What it is made of, for `kubectl explain`, where that is known.
+    pub schema: Option<Schema>,
     /// What the objects here lack that the API server has, in words for a person; said with each answer.
     pub warnings: Vec<String>,
+}
+
+/// What a kind is made of, in OpenAPI's words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schema {
+    /// Under which name the kind itself is among the components.
+    pub name: String,
+    /// It and what it is made of. References are to `#/components/schemas/NAME`.
+    pub components: Map<String, Value>,
 }
 
 /// A subresource, for discovery.

@@ -88,6 +88,7 @@ impl World {
             custom: false,
             subresources: Vec::new(),
             excluded: vec!["hidden".into()],
+            schema: None,
             warnings: vec!["pruned".into()],
         });
         let shutdown = Shutdown::new();

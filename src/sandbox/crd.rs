@@ -11,7 +11,7 @@ use super::{
     definition::{Definition, Scale},
     fields::{at, list, set, text},
     refusal::{Refusal, Wrong},
-    store::{Id, Inner},
+    store::{Id, Inner, Shown},
 };
 use crate::{
     cache::Identity,
@@ -52,13 +52,17 @@ pub(super) fn check(inner: &Inner, definition: &Definition, crd: &Value) -> Resu
 /// Serves what a definition says, from now on or in a new way.
 pub(super) fn serve(inner: &mut Inner, crd: &Value) -> Result<(), Refusal> {
     let defined = define(crd).map_err(|wrong| Refusal::internal(wrong.field))?;
-    let columns = stored(crd).get("additionalPrinterColumns").cloned();
-    let columns = Some(columns.unwrap_or_else(|| json!([])));
+    let version = stored(crd);
+    let columns = version.get("additionalPrinterColumns").cloned();
+    let shown = Shown {
+        columns: Some(columns.unwrap_or_else(|| json!([]))),
+        schema: at(version, &["schema", "openAPIV3Schema"]).cloned(),
+    };
     let definition = Arc::new(defined);
     if inner.resources.contains_key(&*definition.resource()) {
-        inner.redefine(definition, columns);
+        inner.redefine(definition, shown);
     } else {
-        inner.serve(definition, columns);
+        inner.serve(definition, shown);
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ pub fn fill(definition: &Definition, object: &mut Value) {
             }
             default(object, &["spec", "finalizers"], json!(["kubernetes"]));
         }
-        ("", "pods") => pod_spec(entry(object, &["spec"])),
+        ("", "pods") => pod(object),
         ("", "services") => service(object),
         ("", "secrets") => secret(object),
         ("apps", plural) => workload(plural, object),
@@ -74,6 +74,33 @@ fn workload(plural: &str, object: &mut Value) {
     }
     if at(object, &["spec", "template"]).is_some() {
         pod_spec(entry(object, &["spec", "template", "spec"]));
+    }
+}
+
+fn pod(object: &mut Value) {
+    let spec = entry(object, &["spec"]);
+    pod_spec(spec);
+    default(spec, &["enableServiceLinks"], true);
+    default(spec, &["priority"], 0);
+    default(spec, &["preemptionPolicy"], "PreemptLowerPriority");
+    for key in [
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+    ] {
+        let tolerates = |toleration: &Value| {
+            ["", key].contains(&text(toleration, &["key"]))
+                && ["", "NoExecute"].contains(&text(toleration, &["effect"]))
+        };
+        let mut tolerations = list(spec, &["tolerations"]).to_vec();
+        if !tolerations.iter().any(tolerates) {
+            tolerations.push(json!({
+                "key": key,
+                "operator": "Exists",
+                "effect": "NoExecute",
+                "tolerationSeconds": 300,
+            }));
+            set(spec, &["tolerations"], tolerations);
+        }
     }
 }
 

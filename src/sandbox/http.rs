@@ -4,12 +4,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode,
+    header::{CONTENT_TYPE, WARNING},
+};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use super::{
-    DeleteOptions, Options, Part, Patch, Refusal, Served, Store, definition::Definition,
+    DeleteOptions, FieldValidation, Options, Part, Patch, Refusal, Served, Store,
+    conform::conform,
+    definition::Definition,
+    fields::{set, text},
+    protobuf, reviews,
     traffic::Traffic,
 };
 use crate::{
@@ -22,12 +29,30 @@ use crate::{
 
 /// As the API server's.
 const MAX_BODY: usize = 3 << 20;
-const BODIES: &str = "application/json, application/yaml";
+const BODIES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
-/// What typed clients send where they can; nobody has the schemas here to read it by.
-const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
-const HINT: &str = "; the sandbox does not read protobuf, which kubectl's own generators send: put `--dry-run=client -o \
-    yaml | kubectl apply -f -` behind the command";
+/// What can be done with a kind, in the order in which the API server says so.
+const BUILTIN: [&str; 8] = [
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+/// With one of a CRD.
+const CUSTOM: [&str; 8] = [
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "create",
+    "update",
+    "watch",
+];
 
 /// What the sandbox says of itself at `/version`. The part after the plus is for people.
 const VERSION: &str = "v1.36.3+sandbox";
@@ -87,6 +112,10 @@ impl Read for Door {
             "goVersion": "",
             "compiler": "",
             "platform": "",
+            "emulationMajor": "1",
+            "emulationMinor": "36",
+            "minCompatibilityMajor": "1",
+            "minCompatibilityMinor": "35",
         });
         Box::pin(async move { Ok(version.to_string().into()) })
     }
@@ -102,14 +131,14 @@ impl Read for Door {
         let store = self.store.clone();
         Box::pin(async move {
             let answer = match what {
-                Other::Path => return Status::no_such_path().response(),
+                Other::Path => return no_page(),
                 Other::Resource { why: Some(why), .. } => return why.response(),
                 Other::Resource {
                     target,
                     resource: Some(resource),
                     ..
                 } => answer(&store, request, &target, &resource).await,
-                Other::Resource { .. } => return Status::no_such_path().response(),
+                Other::Resource { target, .. } => not_served(&store, request, &target).await,
             };
             answer.unwrap_or_else(|refusal| {
                 let code = StatusCode::from_u16(refusal.code);
@@ -120,6 +149,43 @@ impl Read for Door {
             })
         })
     }
+}
+
+/// What is answered where there is no such resource.
+async fn not_served(
+    store: &Store,
+    request: Request<Body>,
+    target: &Target,
+) -> Result<Response<Body>, Refusal> {
+    if let Some(status) = reviews::status(target) {
+        let (parts, body) = request.into_parts();
+        let mut review = parse(media_type(&parts.headers), &collect(body).await?)?;
+        set(&mut review, &["status"], status);
+        return Ok(respond(StatusCode::CREATED, &review));
+    }
+    let served = store.served();
+    let mut own = served.iter().map(|it| &it.definition);
+    if !["get", "list", "watch"].contains(&target.verb) {
+        let names: Vec<String> = own.map(|it| it.resource()).collect();
+        let mut refusal = Refusal::no_such_path();
+        refusal.message = format!(
+            "{}: there are no {} in this sandbox; there are {}, and what CustomResourceDefinitions define",
+            refusal.message,
+            kubeapi::qualified(&target.group, &target.plural),
+            names.join(", "),
+        );
+        return Err(refusal);
+    }
+    // Of a group that is all the API server's own, a resource is missed by name; of others it is a page.
+    if own.any(|it| !it.custom && it.identity.group == target.group) {
+        Err(Refusal::no_such_path())
+    } else {
+        Ok(no_page())
+    }
+}
+
+fn no_page() -> Response<Body> {
+    kubeapi::text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
 fn resource(served: &Served) -> Resource {
@@ -155,21 +221,13 @@ fn resource(served: &Served) -> Resource {
     Resource {
         identity: Arc::new(definition.identity.clone()),
         kind: served.kind.clone(),
-        verbs: vec![
-            "create",
-            "delete",
-            "deletecollection",
-            "get",
-            "list",
-            "patch",
-            "update",
-            "watch",
-        ],
+        verbs: if definition.custom { CUSTOM } else { BUILTIN }.to_vec(),
         categories: definition.categories.clone(),
         columns,
         custom: definition.custom,
         subresources,
         excluded: Vec::new(),
+        schema: served.schema(),
         warnings: Vec::new(),
     }
 }
@@ -187,11 +245,7 @@ async fn answer(
         store,
         definition: served.definition.clone(),
         query: Query::parse(parts.uri.query()),
-        media_type: parts
-            .headers
-            .get(CONTENT_TYPE)
-            .and_then(|it| it.to_str().ok())
-            .unwrap_or_default(),
+        media_type: media_type(&parts.headers),
         namespace: &target.namespace,
         name: target.name.as_deref().unwrap_or_default(),
     };
@@ -260,19 +314,26 @@ impl Call<'_> {
                 ))
             }
             ("create", Part::Whole) if self.name.is_empty() => {
-                let object = self.object(body)?;
+                let (object, unknown) = self.object(body)?;
                 let made = self.store.create(&name, self.namespace, object, &options)?;
-                Ok(respond(StatusCode::CREATED, &made))
+                Ok(warned(respond(StatusCode::CREATED, &made), &unknown))
             }
             ("update", part) => {
-                let object = self.object(body)?;
+                let (object, unknown) = match part {
+                    Part::Scale => (parse(self.media_type, body)?, Vec::new()),
+                    Part::Whole | Part::Status => self.object(body)?,
+                };
                 let written = self.store.update(&name, &key, part, object, &options)?;
-                Ok(respond(code(written.created), &written.object))
+                Ok(warned(
+                    respond(code(written.created), &written.object),
+                    &unknown,
+                ))
             }
             ("patch", part) => {
                 let patch = Patch::parse(self.media_type, body, &self.definition)?;
                 let written = self.store.patch(&name, &key, part, &patch, &options)?;
-                Ok(respond(code(written.created), &written.object))
+                let answer = respond(code(written.created), &written.object);
+                Ok(warned(answer, &written.unknown))
             }
             ("delete", Part::Whole) => {
                 let deleted = self.store.delete(&name, &key, &self.deletion(body)?)?;
@@ -314,24 +375,26 @@ impl Call<'_> {
         };
         match (self.definition.is("", "pods"), verb, below) {
             (true, "create", "binding") => {
-                let binding = self.object(body)?;
-                let node = super::fields::text(&binding, &["target", "name"]);
+                let binding = parse(self.media_type, body)?;
+                let node = text(&binding, &["target", "name"]);
                 self.store.bind(key, node)?;
                 Ok(done())
             }
             (true, "create", "eviction") => {
-                let eviction = self.object(body)?;
+                let eviction = parse(self.media_type, body)?;
                 let options = eviction.get("deleteOptions").cloned().unwrap_or(json!({}));
                 let options: DeleteOptions = read(options)?;
                 self.store.delete("pods", key, &options)?;
                 Ok(done())
             }
-            _ => Err(Refusal {
-                code: 404,
-                reason: "NotFound",
-                message: "the server could not find the requested resource".to_owned(),
-                details: json!({}),
-            }),
+            (
+                true,
+                _,
+                "log" | "exec" | "attach" | "portforward" | "proxy" | "ephemeralcontainers",
+            ) => Err(Refusal::bad_request(format!(
+                "no container runs in a sandbox: pods have no {below}"
+            ))),
+            _ => Err(Refusal::no_such_path()),
         }
     }
 
@@ -344,6 +407,7 @@ impl Call<'_> {
         }
         Ok(Options {
             dry_run: dry_run == "All",
+            field_validation: self.validation()?,
             field_manager: self
                 .query
                 .get("fieldManager")
@@ -356,7 +420,7 @@ impl Call<'_> {
         let mut options: DeleteOptions = if body.is_empty() {
             DeleteOptions::default()
         } else {
-            read(self.object(body)?)?
+            read(parse(self.media_type, body)?)?
         };
         // What stands in the URL counts where there is no body.
         if let Some(seconds) = self.query.get("gracePeriodSeconds") {
@@ -383,31 +447,60 @@ impl Call<'_> {
         Ok(Selector { labels, fields })
     }
 
-    fn object(&self, body: &[u8]) -> Result<Value, Refusal> {
-        let media_type = self.media_type.split(';').next().unwrap_or_default().trim();
-        match media_type {
-            "" | "application/json" => serde_json::from_slice(body).map_err(|error| {
-                Refusal::bad_request(format!("the object provided is unrecognized: {error}"))
-            }),
-            "application/yaml" => {
-                let text = String::from_utf8_lossy(body);
-                serde_saphyr::from_str(&text).map_err(|error| {
-                    Refusal::bad_request(format!("the object provided is unrecognized: {error}"))
-                })
-            }
-            PROTOBUF => {
-                let mut refusal = Refusal::media_type(BODIES);
-                refusal.message.push_str(HINT);
-                Err(refusal)
-            }
-            _ => Err(Refusal::media_type(BODIES)),
+    /// The object in a body, with what it has that its kind does not.
+    fn object(&self, body: &[u8]) -> Result<(Value, Vec<String>), Refusal> {
+        let mut object = parse(self.media_type, body)?;
+        let unknown = conform(&self.definition, &mut object, self.validation()?)?;
+        Ok((object, unknown))
+    }
+
+    fn validation(&self) -> Result<FieldValidation, Refusal> {
+        match self.query.get("fieldValidation").unwrap_or_default() {
+            "" | "Warn" => Ok(FieldValidation::Warn),
+            "Ignore" => Ok(FieldValidation::Ignore),
+            "Strict" => Ok(FieldValidation::Strict),
+            other => Err(Refusal::unprocessable(format!(
+                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+            ))),
         }
     }
+}
+
+fn media_type(headers: &HeaderMap) -> &str {
+    let given = headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    given.unwrap_or_default()
+}
+
+fn parse(media_type: &str, body: &[u8]) -> Result<Value, Refusal> {
+    match media_type.split(';').next().unwrap_or_default().trim() {
+        "" | "application/json" => serde_json::from_slice(body).map_err(unrecognized),
+        "application/yaml" => {
+            serde_saphyr::from_str(&String::from_utf8_lossy(body)).map_err(unrecognized)
+        }
+        protobuf::MEDIA_TYPE => protobuf::decode(body).map_err(unrecognized),
+        _ => Err(Refusal::media_type(BODIES)),
+    }
+}
+
+fn unrecognized(error: impl std::fmt::Display) -> Refusal {
+    Refusal::bad_request(format!("the object provided is unrecognized: {error}"))
 }
 
 fn read(options: Value) -> Result<DeleteOptions, Refusal> {
     serde_json::from_value(options)
         .map_err(|error| Refusal::bad_request(format!("DeleteOptions: {error}")))
+}
+
+/// Tells the writer what was left out, as the API server does.
+fn warned(mut answer: Response<Body>, unknown: &[String]) -> Response<Body> {
+    for what in unknown {
+        let quoted = what.replace('\\', "\\\\").replace('"', "\\\"");
+        // A name that cannot stand in a header is not told.
+        if let Ok(warning) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            answer.headers_mut().append(WARNING, warning);
+        }
+    }
+    answer
 }
 
 fn code(created: bool) -> StatusCode {
@@ -509,7 +602,7 @@ mod tests {
         let body = api
             .call("PUT", &a, "application/vnd.kubernetes.protobuf", "k8s")
             .await;
-        assert_eq!(body.0, 415);
+        assert_eq!(body.0, 400, "it does not begin as it should");
         assert_eq!(api.call("PUT", &a, "application/json", "{").await.0, 400);
         assert_eq!(
             api.call(

@@ -17,6 +17,8 @@ use crate::object::{Key, Object};
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
+/// Nothing works without them.
+const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
 const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 
 /// What may be said with a deletion: the parts of `DeleteOptions` that count here.
@@ -130,6 +132,10 @@ impl Inner {
         let (definition, id) = self.place(resource, key)?;
         let mut object = self.existing(&definition, &id)?;
         check_preconditions(&definition, &object, options)?;
+        if definition.is("", "namespaces") && IMMORTAL.contains(&key.name()) {
+            let why = "this namespace may not be deleted";
+            return Err(Refusal::forbidden(&definition, key.name(), why));
+        }
         let propagation = options.propagation()?;
         let dry_run = options.dry_run.iter().any(|it| it == "All");
         if !dry_run {

@@ -195,17 +195,22 @@ impl Refusal {
 
     /// The namespace takes nothing new.
     pub fn terminating(definition: &Definition, name: &str, namespace: &str) -> Self {
-        let message = format!(
-            "{} {name:?} is forbidden: unable to create new content in namespace {namespace} because it is being terminated",
-            definition.resource()
+        let why = format!(
+            "unable to create new content in namespace {namespace} because it is being terminated"
         );
-        let mut details = about(definition, name);
-        details["causes"] = json!([{
+        let mut refusal = Self::forbidden(definition, name, &why);
+        refusal.details["causes"] = json!([{
             "reason": "NamespaceTerminating",
             "message": format!("namespace {namespace} is being terminated"),
             "field": "metadata.namespace",
         }]);
-        Self::new(403, "Forbidden", message, details)
+        refusal
+    }
+
+    /// Nobody may do that.
+    pub fn forbidden(definition: &Definition, name: &str, why: &str) -> Self {
+        let message = format!("{} {name:?} is forbidden: {why}", definition.resource());
+        Self::new(403, "Forbidden", message, about(definition, name))
     }
 
     /// The request makes no sense.
@@ -216,6 +221,12 @@ impl Refusal {
     /// A patch that leads nowhere from the object as it is.
     pub fn unprocessable(message: impl Into<String>) -> Self {
         Self::new(422, "Invalid", message.into(), Value::Null)
+    }
+
+    /// Nothing is there.
+    pub fn no_such_path() -> Self {
+        let message = "the server could not find the requested resource";
+        Self::new(404, "NotFound", message.to_owned(), json!({}))
     }
 
     /// The resource has no such verb.

@@ -15,8 +15,8 @@ use crate::{kubeapi::KubeApi, shutdown::Shutdown};
 
 /// What a person is told first.
 pub const WHAT_IT_IS: &str = "This is a sandbox, for trying out and testing: no credentials are checked, everything \
-    is admitted, no schema is validated, no protobuf is read, no field ownership is kept, no container runs, and all is forgotten when it \
-    ends.";
+    is admitted, no custom kind is validated, no field ownership is kept, no container runs, and all is forgotten \
+    when it ends.";
 
 /// How often kinds that have not changed are told that others have.
 const BOOKMARKS: Duration = Duration::from_millis(500);

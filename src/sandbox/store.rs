@@ -15,16 +15,18 @@ use std::{
 use arc_swap::ArcSwap;
 use fastrand::Rng;
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
     definition::{self, Definition},
-    fields::{list, set, text},
+    fields::{default, list, set, text},
     refusal::Refusal,
+    types::TYPES,
 };
 use crate::{
     cache::{Cause, History, Kind, Limits, Phase, Unreadable, Writer},
+    kubeapi::Schema,
     object::{Decoder, Key, Object, PruneRules, Pruner},
 };
 
@@ -50,6 +52,39 @@ pub struct Served {
     pub kind: Arc<Kind>,
     /// Of a CRD: its `additionalPrinterColumns`, as the CRD has them.
     pub columns: Option<Value>,
+    /// Of a CRD: its `openAPIV3Schema`.
+    pub schema: Option<Value>,
+}
+
+impl Served {
+    /// What the kind is made of, as far as anybody knows.
+    pub(super) fn schema(&self) -> Option<Schema> {
+        let identity = &self.definition.identity;
+        let Some(own) = &self.schema else {
+            return TYPES.schema(&identity.api_version(), &identity.kind);
+        };
+        let name = format!("{}.{}.{}", identity.group, identity.version, identity.kind);
+        let mut own = own.clone();
+        for field in ["apiVersion", "kind"] {
+            default(&mut own, &["properties", field], json!({"type": "string"}));
+        }
+        default(
+            &mut own,
+            &["properties", "metadata"],
+            json!({"type": "object"}),
+        );
+        Some(Schema {
+            components: [(name.clone(), own)].into_iter().collect(),
+            name,
+        })
+    }
+}
+
+/// What a CRD says of how its kind is shown.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    pub(super) columns: Option<Value>,
+    pub(super) schema: Option<Value>,
 }
 
 /// How a store is made.
@@ -144,7 +179,7 @@ impl Store {
             changed: changed.clone(),
         };
         for definition in definition::builtin() {
-            inner.serve(definition, None);
+            inner.serve(definition, Shown::default());
         }
         let store = Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -231,7 +266,7 @@ impl Store {
 
 impl Inner {
     /// Serves a resource from now on, with nothing in it.
-    pub(super) fn serve(&mut self, definition: Arc<Definition>, columns: Option<Value>) {
+    pub(super) fn serve(&mut self, definition: Arc<Definition>, shown: Shown) {
         let identity = &definition.identity;
         // Rules that leave everything as it is hit no identity.
         let Ok(pruner) = Pruner::new(&PruneRules::nothing()) else {
@@ -261,7 +296,8 @@ impl Inner {
         let served = Arc::new(Served {
             definition: definition.clone(),
             kind: Arc::new(kind),
-            columns,
+            columns: shown.columns,
+            schema: shown.schema,
         });
         let resource = Resource {
             definition,
@@ -274,13 +310,14 @@ impl Inner {
     }
 
     /// What is served under this name changes in how it is treated or shown; its objects stay.
-    pub(super) fn redefine(&mut self, definition: Arc<Definition>, columns: Option<Value>) {
+    pub(super) fn redefine(&mut self, definition: Arc<Definition>, shown: Shown) {
         if let Some(resource) = self.resources.get_mut(&*definition.resource()) {
             resource.definition = definition.clone();
             resource.served = Arc::new(Served {
                 definition,
                 kind: resource.served.kind.clone(),
-                columns,
+                columns: shown.columns,
+                schema: shown.schema,
             });
             self.publish_served();
         }
@@ -317,13 +354,7 @@ impl Inner {
     }
 
     pub(super) fn resource(&self, name: &str) -> Result<&Resource, Refusal> {
-        let missing = || Refusal {
-            code: 404,
-            reason: "NotFound",
-            message: "the server could not find the requested resource".to_owned(),
-            details: serde_json::json!({}),
-        };
-        self.resources.get(name).ok_or_else(missing)
+        self.resources.get(name).ok_or_else(Refusal::no_such_path)
     }
 
     /// An object, decoded.

@@ -1,5 +1,5 @@
-//! The basics without which an object makes no sense, refused in the API server's words. No schema is checked:
-//! what a field of the wrong type or an unknown one would do on a real server, it does not do here.
+//! The basics without which an object makes no sense, refused in the API server's words. Whether its fields are those
+//! of its kind is looked at before (`conform`).
 
 use serde_json::Value;
 

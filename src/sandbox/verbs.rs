@@ -6,6 +6,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{
+    FieldValidation,
+    conform::conform,
     crd, defaults,
     definition::Definition,
     fields::{at, copy, drop_nulls, list, number, remove, set, text},
@@ -26,6 +28,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Who writes, for server-side apply.
     pub field_manager: String,
+    /// Of what a patch comes to; what is written whole is looked at before.
+    pub field_validation: FieldValidation,
 }
 
 /// What of an object is written.
@@ -46,6 +50,8 @@ pub struct Written {
     pub object: Value,
     /// It was not there before.
     pub created: bool,
+    /// What a patch would have added that the kind does not have, in words.
+    pub unknown: Vec<String>,
 }
 
 impl Store {
@@ -264,6 +270,7 @@ impl Inner {
             return Ok(Written {
                 object: scale_of(&definition, &written.object)?,
                 created: false,
+                unknown: Vec::new(),
             });
         }
         if part == Part::Status && !definition.status {
@@ -289,6 +296,7 @@ impl Inner {
                 return Ok(Written {
                     object,
                     created: true,
+                    unknown: Vec::new(),
                 });
             }
             return Err(Refusal::not_found(&definition, key.name()));
@@ -383,6 +391,7 @@ impl Inner {
         Ok(Written {
             object,
             created: false,
+            unknown: Vec::new(),
         })
     }
 
@@ -405,8 +414,13 @@ impl Inner {
             Part::Scale => scale_of(&definition, &old)?,
             Part::Whole | Part::Status => old,
         };
-        let new = patch.apply(&target, &lists)?;
-        self.update(resource, key, part, new, options)
+        let mut new = patch.apply(&target, &lists)?;
+        let unknown = match part {
+            Part::Scale => Vec::new(),
+            Part::Whole | Part::Status => conform(&definition, &mut new, options.field_validation)?,
+        };
+        let written = self.update(resource, key, part, new, options)?;
+        Ok(Written { unknown, ..written })
     }
 
     /// Server-side apply: what this manager applied before and does not any more is taken away, the rest is merged.
@@ -437,6 +451,7 @@ impl Inner {
         }
         let mut wanted = wanted.clone();
         check_type(definition, &mut wanted)?;
+        let unknown = conform(definition, &mut wanted, options.field_validation)?;
         if at(&wanted, &["metadata", "managedFields"]).is_some_and(|it| !it.is_null()) {
             return Err(Refusal::bad_request("metadata.managedFields must be nil"));
         }
@@ -451,6 +466,7 @@ impl Inner {
             return Ok(Written {
                 object,
                 created: true,
+                unknown,
             });
         };
         let manager = (
@@ -461,7 +477,7 @@ impl Inner {
         let new = super::patch::apply(&old, &before, &wanted, &Lists::of(definition));
         let written = self.update(resource, key, part, new, options)?;
         self.remember_applied(&written.object, wanted, options);
-        Ok(written)
+        Ok(Written { unknown, ..written })
     }
 
     fn remember_applied(&mut self, object: &Value, wanted: Value, options: &Options) {

@@ -84,7 +84,7 @@ const INFORMERS: Module = Module {
     name: "clients/informers",
     dir: "tests/clients/informers",
     uses: &[],
-    commands: &[("informers", ".", "-s -w")],
+    commands: &[("informers", ".", "-s -w"), ("wire", "./wire", "-s -w")],
 };
 
 const GO_CLIENT: Module = Module {
@@ -172,6 +172,11 @@ pub async fn kstatus() -> Result<PathBuf, Error> {
 /// The path of the client in tests/clients/informers.
 pub async fn informers() -> Result<PathBuf, Error> {
     Ok(build(&INFORMERS).await?.join("informers"))
+}
+
+/// The path of the program in tests/clients/informers/wire.
+pub async fn wire() -> Result<PathBuf, Error> {
+    Ok(build(&INFORMERS).await?.join("wire"))
 }
 
 /// The path of one of the programs in clients/go/internal/e2e.

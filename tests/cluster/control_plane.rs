@@ -234,13 +234,14 @@ impl Cluster {
 
     /// `kubectl apply` of a YAML text, which must succeed.
     pub async fn apply(&self, yaml: &str) -> String {
+        self.apply_to(&self.kubeconfig, yaml).await
+    }
+
+    /// The same with another kubeconfig, perhaps of another server.
+    pub async fn apply_to(&self, kubeconfig: &Path, yaml: &str) -> String {
         let args = ["apply", "-f", "-"];
-        succeeded(
-            &args,
-            self.run_kubectl(&self.kubeconfig, &args, Some(yaml))
-                .await
-                .expect("kubectl starts"),
-        )
+        let run = self.run_kubectl(kubeconfig, &args, Some(yaml));
+        succeeded(&args, run.await.expect("kubectl starts"))
     }
 
     async fn run_kubectl(

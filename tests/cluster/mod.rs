@@ -48,7 +48,7 @@ mod venv;
 
 pub use audit::{AuditLog, AuditedRequest};
 pub use binaries::{
-    go_client, go_example, go_watcher, grpcurl, has_go, has_go_for, informers, kstatus,
+    go_client, go_example, go_watcher, grpcurl, has_go, has_go_for, informers, kstatus, wire,
 };
 pub use control_plane::{
     Cluster, Credential, Extent, NODES, TEST_USER_AGENT, USERS, client, token,
@@ -59,7 +59,7 @@ pub use load::{Churn, ChurnOptions, Operation, Write, fill_namespaces, fill_pods
 pub use oracle::{DirectWatch, Listed, Seen, list_exact};
 pub use pki::{Authority, Certificate};
 pub use process::{Process, Scratch, free_port};
-pub use proxy::Proxy;
+pub use proxy::{Proxy, rerouted};
 pub use sandbox::Sandbox;
 pub use venv::python;
 

@@ -3,7 +3,9 @@
 //! TLS passes through it untouched: the certificate is for 127.0.0.1, whatever the port.
 
 use std::{
+    fs,
     net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -147,6 +149,14 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Writes the kubeconfig of the server at `from` anew beside it, for the proxy at `to`; returns the path.
+pub fn rerouted(kubeconfig: &Path, from: SocketAddr, to: SocketAddr) -> Result<PathBuf, Error> {
+    let own = fs::read_to_string(kubeconfig)?;
+    let path = kubeconfig.with_file_name("rerouted.kubeconfig");
+    fs::write(&path, own.replace(&from.to_string(), &to.to_string()))?;
+    Ok(path)
 }
 
 async fn accept(

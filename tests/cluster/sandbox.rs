@@ -59,17 +59,6 @@ impl Sandbox {
         self.scratch.path().join("kubeconfig")
     }
 
-    /// The same for another address: a proxy's.
-    pub fn kubeconfig_for(&self, address: SocketAddr) -> Result<PathBuf, Error> {
-        let own = std::fs::read_to_string(self.kubeconfig())?;
-        let path = self.scratch.path().join("proxied.kubeconfig");
-        std::fs::write(
-            &path,
-            own.replace(&self.address.to_string(), &address.to_string()),
-        )?;
-        Ok(path)
-    }
-
     /// A directory that goes with it.
     pub fn scratch(&self) -> &Path {
         self.scratch.path()

@@ -1,30 +1,22 @@
 //! The facade in front of a real cluster: what already speaks to Kubernetes, unmodified, by another kubeconfig.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
 use futures::StreamExt;
 use informerd::proto::{GetObjectRequest, ListObjectsRequest};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::{
-    Api, Client, ResourceExt,
-    runtime::{WatchStreamExt, controller::Action, reflector, watcher},
-};
-use serde::Deserialize;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    process::{Child, ChildStdin, ChildStdout, Command},
-    time::{Instant, sleep, timeout},
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, Command},
+    time::{Instant, timeout},
 };
 
 use crate::{
-    cluster::{self, Churn, ChurnOptions, Cluster, Daemon, Proxy, client, has_go, informers},
-    support::{connect, discard, eventually, namespace, scope, seed, succeeded, text, within},
+    cluster::{self, Cluster, Daemon, Proxy, client, has_go, informers},
+    storm::Storm,
+    support::{connect, discard, eventually, namespace, scope, succeeded, text},
 };
 
 /// Runs kubectl by the facade's kubeconfig; it must succeed.
@@ -327,81 +319,14 @@ async fn watches_end_cleanly_when_the_daemon_is_told_to_end() {
     );
 }
 
-/// How long each client is kept under churn.
-fn churn_for() -> Duration {
-    let given = std::env::var("INFORMERD_TEST_FACADE_SECONDS").ok();
-    let seconds = given.and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(10))
-}
-
-/// What a client holds of an object: uid and version.
-type State = BTreeMap<String, (String, String)>;
-
-async fn listed(client: &Client) -> State {
-    let pods: Api<Pod> = Api::all(client.clone());
-    let list = pods.list(&Default::default()).await.unwrap();
-    list.items.iter().map(held).collect()
-}
-
-fn held(pod: &Pod) -> (String, (String, String)) {
-    let key = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-    let version = pod.resource_version().unwrap_or_default();
-    (key, (pod.uid().unwrap_or_default(), version))
-}
-
-/// Churn, a daemon, and a proxy in front of its facade that cuts every connection every few seconds.
-struct Storm {
-    cluster: Cluster,
-    daemon: Daemon,
-    direct: Client,
-    churn: Churn,
-    kubeconfig: PathBuf,
-    proxy: Proxy,
-}
-
-impl Storm {
-    async fn begin() -> Option<Self> {
-        let cluster = cluster::private().await?;
-        let direct = cluster.client().await;
-        let options = ChurnOptions {
-            seed: seed(),
-            rate: 40,
-            ..ChurnOptions::default()
-        };
-        let churn = Churn::start(direct.clone(), options).await.unwrap();
-        let config = "upstream: {userAgent: informerd-storm}\nkinds: [pods]";
-        let daemon = Daemon::start(config, cluster.kubeconfig()).await;
-        let proxy = Proxy::start(([127, 0, 0, 1], daemon.ports().kube).into())
-            .await
-            .unwrap();
-        let own = std::fs::read_to_string(daemon.kubeconfig().await).unwrap();
-        let address = format!("127.0.0.1:{}", daemon.ports().kube);
-        let through = own.replace(&address, &proxy.address().to_string());
-        let kubeconfig = daemon.config().with_file_name("cut.kubeconfig");
-        std::fs::write(&kubeconfig, through).unwrap();
-        Some(Self {
-            cluster,
-            daemon,
-            direct,
-            churn,
-            kubeconfig,
-            proxy,
-        })
-    }
-
-    /// Lets it storm, with cuts; then returns what there is, once nothing is written any more.
-    async fn rage(self) -> (State, Cluster, Daemon, Proxy) {
-        let until = Instant::now() + churn_for();
-        while Instant::now() < until {
-            sleep(Duration::from_secs(2)).await;
-            self.proxy.cut_all();
-        }
-        let (writes, failures) = self.churn.stop().await;
-        assert!(failures.is_empty(), "{failures:?}");
-        assert!(writes.len() > 100, "{} writes", writes.len());
-        let there = listed(&self.direct).await;
-        (there, self.cluster, self.daemon, self.proxy)
-    }
+/// The API server, the facade of a daemon that watches it, and churn.
+async fn storm() -> Option<(Cluster, Daemon, Storm)> {
+    let cluster = cluster::private().await?;
+    let config = "upstream: {userAgent: informerd-storm}\nkinds: [pods]";
+    let daemon = Daemon::start(config, cluster.kubeconfig()).await;
+    let facade = SocketAddr::from(([127, 0, 0, 1], daemon.ports().kube));
+    let storm = Storm::begin(cluster.client().await, &daemon.kubeconfig().await, facade).await;
+    Some((cluster, daemon, storm))
 }
 
 /// The API server was watched by the daemon alone, and by no client of the facade. It also watches itself.
@@ -427,165 +352,24 @@ fn only_the_daemon_watched(cluster: &Cluster) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kube_rs_holds_the_same_state_through_cuts() {
-    let Some(storm) = Storm::begin().await else {
+async fn kube_rs_holds_the_same_state_through_cuts_of_the_facade() {
+    let Some((cluster, _daemon, storm)) = storm().await else {
         return;
     };
-    let follow = async |config: watcher::Config| {
-        let facade = client(&storm.kubeconfig).await.unwrap();
-        let (reader, writer) = reflector::store();
-        #[expect(clippy::disallowed_methods, reason = "it is the stranger here")]
-        let events = watcher::watcher(Api::<Pod>::all(facade), config);
-        let task = tokio::spawn(async move {
-            let events = reflector::reflector(writer, events.default_backoff());
-            let mut events = std::pin::pin!(events);
-            // Errors are what cuts are to it; it goes on by itself.
-            while events.next().await.is_some() {}
-        });
-        (reader, task)
-    };
-    let paged = follow(watcher::Config::default().page_size(20)).await;
-    let streaming = follow(watcher::Config::default().streaming_lists()).await;
-    let facade = client(&storm.kubeconfig).await.unwrap();
-    let (counts, mut counted) = tokio::sync::mpsc::unbounded_channel::<String>();
-    #[expect(clippy::disallowed_methods, reason = "it is the stranger here")]
-    let controller =
-        kube::runtime::Controller::new(Api::<Pod>::all(facade), watcher::Config::default());
-    let store = controller.store();
-    let controller = tokio::spawn(
-        controller
-            .run(
-                move |pod: std::sync::Arc<Pod>, _| {
-                    let _ = counts.send(pod.name_any());
-                    async { Ok::<_, std::io::Error>(Action::await_change()) }
-                },
-                |_, _, _| Action::requeue(Duration::from_secs(1)),
-                std::sync::Arc::new(()),
-            )
-            .for_each(async |_| {}),
-    );
-
-    let (there, cluster, _daemon, _proxy) = storm.rage().await;
-    let stores = [
-        ("paged", &paged.0),
-        ("streaming", &streaming.0),
-        ("Controller", &store),
-    ];
-    for (what, store) in stores {
-        within(
-            Duration::from_secs(30),
-            &format!("{what} holds what there is"),
-            || async {
-                let state: State = store.state().iter().map(|pod| held(pod)).collect();
-                state == there
-            },
-        )
-        .await;
-    }
-    assert!(counted.try_recv().is_ok(), "the controller reconciled");
+    storm.kube_rs().await;
     only_the_daemon_watched(&cluster);
-    for task in [paged.1, streaming.1, controller] {
-        task.abort();
-    }
-}
-
-/// A line of tests/clients/informers.
-#[derive(Debug, Deserialize, Default)]
-#[serde(default)]
-struct Line {
-    synced: usize,
-    states: Vec<Informer>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Informer {
-    objects: BTreeMap<String, Held>,
-    events: u64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Held {
-    uid: String,
-    resource_version: String,
-}
-
-/// The program of tests/clients/informers.
-struct Stranger {
-    _child: Child,
-    input: ChildStdin,
-    output: Lines<BufReader<ChildStdout>>,
-}
-
-impl Stranger {
-    async fn start(kubeconfig: &Path, mode: &str, count: usize) -> Self {
-        let program = informers().await.unwrap();
-        let mut command = Command::new(program);
-        let count = count.to_string();
-        command
-            .arg("--kubeconfig")
-            .arg(kubeconfig)
-            .args(["--mode", mode, "--count", &count]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.kill_on_drop(true).spawn().expect("it starts");
-        let input = child.stdin.take().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut stranger = Self {
-            _child: child,
-            input,
-            output,
-        };
-        let line = stranger.line().await;
-        assert!(line.synced > 0, "{line:?}");
-        stranger
-    }
-
-    async fn line(&mut self) -> Line {
-        let line = timeout(Duration::from_secs(90), self.output.next_line()).await;
-        let line = line.expect("a line in 90 s").unwrap();
-        serde_json::from_str(&line.expect("it goes on")).expect("lines are JSON")
-    }
-
-    async fn states(&mut self) -> Vec<(State, u64)> {
-        self.input.write_all(b"\n").await.unwrap();
-        let states = self.line().await.states.into_iter();
-        states
-            .map(|informer| {
-                let objects = informer.objects.into_iter();
-                let state = objects.map(|(key, held)| (key, (held.uid, held.resource_version)));
-                (state.collect(), informer.events)
-            })
-            .collect()
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn client_go_and_controller_runtime_hold_the_same_state_through_cuts() {
+async fn client_go_and_controller_runtime_hold_the_same_state_through_cuts_of_the_facade() {
     if !has_go() {
         return;
     }
     // Made before anything storms.
     informers().await.unwrap();
-    let Some(storm) = Storm::begin().await else {
+    let Some((cluster, _daemon, storm)) = storm().await else {
         return;
     };
-    let mut shared = Stranger::start(&storm.kubeconfig, "shared-informer", 2).await;
-    let mut managed = Stranger::start(&storm.kubeconfig, "manager", 1).await;
-    let (there, cluster, _daemon, _proxy) = storm.rage().await;
-    for stranger in [&mut shared, &mut managed] {
-        let deadline = Instant::now() + Duration::from_secs(45);
-        loop {
-            let states = stranger.states().await;
-            assert!(states.iter().all(|(_, events)| *events > 0));
-            if states.iter().all(|(state, _)| *state == there) {
-                break;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{states:?}\n\nbut there is\n\n{there:?}"
-            );
-            sleep(Duration::from_millis(200)).await;
-        }
-    }
+    storm.client_go().await;
     only_the_daemon_watched(&cluster);
 }

@@ -46,24 +46,30 @@ impl Row {
     }
 }
 
-/// All of them, and the differences that any row may have.
-pub fn all() -> (Vec<Row>, Vec<(String, String)>) {
+/// All of them, with what differs where this server is under test (`facade`, `sandbox`), and the differences that any
+/// row may have.
+pub fn all(server: &str) -> (Vec<Row>, Vec<(String, String)>) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/kubeapi_rows.txt");
     let text = fs::read_to_string(file).expect("the rows are there");
     let mut rows: Vec<Row> = Vec::new();
     let mut anywhere = Vec::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
+        // Of both servers, or of the one that is named.
         let difference = |text: &str| {
             let (place, why) = text.split_once("  ").expect("a place and a reason");
-            (place.to_owned(), why.to_owned())
+            let place = match place.split_once(' ') {
+                Some((of, place)) => (of == server).then_some(place)?,
+                None => place,
+            };
+            Some((place.to_owned(), why.to_owned()))
         };
         if let Some(text) = line.strip_prefix("ANY ") {
-            anywhere.push(difference(text));
+            anywhere.extend(difference(text));
             continue;
         }
         if let Some(text) = line.strip_prefix("    ") {
             let row = rows.last_mut().expect("a row before it");
-            row.differs.push(difference(text));
+            row.differs.extend(difference(text));
             continue;
         }
         let words: Vec<&str> = line.split(' ').collect();

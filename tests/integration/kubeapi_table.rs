@@ -1,8 +1,9 @@
 //! What Kubernetes's read protocol means is what the API server does. A table of requests is sent to it and to the
-//! facade, and the answers are compared field by field. Where they differ by design, the row says in what, and why;
-//! a difference that is not listed fails, and so does one that is listed and not there.
+//! server under test, which is the facade or the sandbox, and the answers are compared field by field. Where they
+//! differ by design, the row says in what, and why; a difference that is not listed fails, and so does one that is
+//! listed and not there.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::Request;
@@ -11,8 +12,8 @@ use kube::{Client, client::Body};
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{self, Daemon, client},
-    support::eventually,
+    cluster::{self, Cluster, Daemon, client},
+    support::{eventually, succeeded},
 };
 
 #[path = "kubeapi_rows.rs"]
@@ -147,70 +148,95 @@ async fn ask(client: &Client, row: &Row, target: &str) -> Answer {
     }
 }
 
-/// What differs, as `place: this, that`.
-fn differences(real: &Answer, facade: &Answer) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut compare = |what: &str, real: &dyn std::fmt::Debug, facade: &dyn std::fmt::Debug| {
-        let (real, facade) = (format!("{real:?}"), format!("{facade:?}"));
-        if real != facade {
-            found.push(format!("{what}: {real}, {facade}"));
-        }
-    };
-    compare("status", &real.status, &facade.status);
-    compare("content-type", &real.content_type, &facade.content_type);
-    compare("retry-after", &real.retry_after, &facade.retry_after);
-    compare("cache-control", &real.cache_control, &facade.cache_control);
-    compare("bodies", &real.bodies.len(), &facade.bodies.len());
-    if real.bodies.is_empty() && facade.bodies.is_empty() {
-        compare("text", &real.text, &facade.text);
-    }
-    for (real, facade) in real.bodies.iter().zip(&facade.bodies) {
-        diff("", real, facade, &mut found);
-    }
-    found
+/// Two servers whose answers are compared, and how the objects of the one under test came to be.
+#[derive(Clone, Copy, PartialEq)]
+enum Objects {
+    /// They are those of the API server.
+    Same,
+    /// They were written to it too: they are as old and have other identities.
+    Twins,
 }
 
-fn diff(place: &str, real: &Value, facade: &Value, found: &mut Vec<String>) {
-    match (real, facade) {
-        (Value::Object(a), Value::Object(b)) => {
-            for key in a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))) {
-                let side = |map: &serde_json::Map<String, Value>| {
-                    map.get(key).cloned().unwrap_or_else(|| json!("(absent)"))
+impl Objects {
+    /// What differs, as `place: this, that`.
+    fn differences(self, real: &Answer, other: &Answer) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut compare = |what: &str, real: &dyn std::fmt::Debug, other: &dyn std::fmt::Debug| {
+            let (real, other) = (format!("{real:?}"), format!("{other:?}"));
+            if real != other {
+                found.push(format!("{what}: {real}, {other}"));
+            }
+        };
+        compare("status", &real.status, &other.status);
+        compare("content-type", &real.content_type, &other.content_type);
+        compare("retry-after", &real.retry_after, &other.retry_after);
+        compare("cache-control", &real.cache_control, &other.cache_control);
+        compare("bodies", &real.bodies.len(), &other.bodies.len());
+        if real.bodies.is_empty() && other.bodies.is_empty() {
+            compare("text", &real.text, &other.text);
+        }
+        for (real, other) in real.bodies.iter().zip(&other.bodies) {
+            self.diff("", real, other, &mut found);
+        }
+        found
+    }
+
+    fn diff(self, place: &str, real: &Value, other: &Value, found: &mut Vec<String>) {
+        match (real, other) {
+            (Value::Object(a), Value::Object(b)) => {
+                for key in a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))) {
+                    let side = |map: &serde_json::Map<String, Value>| {
+                        map.get(key).cloned().unwrap_or_else(|| json!("(absent)"))
+                    };
+                    self.diff(&format!("{place}/{key}"), &side(a), &side(b), found);
+                }
+            }
+            (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+                for (at, (a, b)) in a.iter().zip(b).enumerate() {
+                    self.diff(&format!("{place}/{at}"), a, b, found);
+                }
+            }
+            _ if self.is_same(place, real, other) => {}
+            _ => found.push(format!("{place}: {real}, {other}")),
+        }
+    }
+
+    /// Numbers of a moment that no two servers can share.
+    fn is_same(self, place: &str, real: &Value, other: &Value) -> bool {
+        if real == other {
+            return true;
+        }
+        let both = |is: fn(&str) -> bool| {
+            [real, other]
+                .iter()
+                .all(|value| value.as_str().is_some_and(is))
+        };
+        let is_number = |text: &str| text.parse::<u64>().is_ok();
+        match place {
+            // A list's revision is that of its moment. An object's own must be the same.
+            "/metadata/resourceVersion" | "/object/metadata/resourceVersion" => both(is_number),
+            "/metadata/continue" => start(real).is_some() && start(real) == start(other),
+            "/message" | "/object/message" => {
+                let words = |value: &Value| {
+                    let text = value.as_str().unwrap_or_default();
+                    text.replace(|c: char| c.is_ascii_digit(), "")
                 };
-                diff(&format!("{place}/{key}"), &side(a), &side(b), found);
+                let says_version = words(real).contains("esource version");
+                says_version && words(real) == words(other)
             }
-        }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            for (at, (a, b)) in a.iter().zip(b).enumerate() {
-                diff(&format!("{place}/{at}"), a, b, found);
+            _ if self == Self::Same => false,
+            _ if place.ends_with("/metadata/resourceVersion") => both(is_number),
+            _ if place.ends_with("/metadata/uid") => both(|text| text.len() == 36),
+            _ if place.ends_with("Timestamp") || place.ends_with("Time") => {
+                both(|text| text.parse::<jiff::Timestamp>().is_ok())
             }
+            // An age: `4s`.
+            _ if place.contains("/cells/") => both(|text| {
+                let number = text.trim_end_matches(['s', 'm']);
+                number.len() < text.len() && number.parse::<u64>().is_ok()
+            }),
+            _ => false,
         }
-        _ if is_same(place, real, facade) => {}
-        _ => found.push(format!("{place}: {real}, {facade}")),
-    }
-}
-
-/// Numbers of a moment that no two servers can share.
-fn is_same(place: &str, real: &Value, facade: &Value) -> bool {
-    if real == facade {
-        return true;
-    }
-    let number = |value: &Value| value.as_str().and_then(|text| text.parse::<u64>().ok());
-    match place {
-        // A list's revision is that of its moment. An object's own must be the same.
-        "/metadata/resourceVersion" | "/object/metadata/resourceVersion" => {
-            number(real).is_some() && number(facade).is_some()
-        }
-        "/metadata/continue" => start(real).is_some() && start(real) == start(facade),
-        "/message" | "/object/message" => {
-            let words = |value: &Value| {
-                let text = value.as_str().unwrap_or_default();
-                text.replace(|c: char| c.is_ascii_digit(), "")
-            };
-            let says_version = words(real).contains("esource version");
-            says_version && words(real) == words(facade)
-        }
-        _ => false,
     }
 }
 
@@ -258,25 +284,69 @@ fn matches(prefix: &str, place: &str) -> bool {
             .all(|(prefix, part)| *prefix == "*" || prefix == part)
 }
 
-/// The numbers that rows name.
-struct Versions {
-    /// Before any of the objects.
+/// A server, and what rows name of it.
+struct Side {
+    client: Client,
+    /// The version before any of the objects.
     before: u64,
-    /// Of pod p-0.
+    /// That of pod p-0.
     pod: u64,
-    /// Of the last write of all.
+    /// That of the last write of all.
     last: u64,
-    real_token: String,
-    facade_token: String,
+    /// Goes on after two pods.
+    token: String,
 }
 
-impl Versions {
-    fn fill(&self, text: &str, token: &str) -> String {
-        text.replace("{before}", &self.before.to_string())
+const PODS: &str = "/api/v1/namespaces/table-a/pods";
+const GADGETS: &str = "/apis/table.example.com/v1/namespaces/table-a/gadgets";
+
+impl Side {
+    /// Before the objects are there.
+    async fn before(client: Client) -> Self {
+        // What the API server remembers of a kind begins when it is first asked for it.
+        eventually("the new kind can be read", || async {
+            ask(&client, &Row::get(GADGETS), GADGETS).await.status == 200
+        })
+        .await;
+        let before = version(&get(&client, PODS).await);
+        Self {
+            client,
+            before,
+            pod: 0,
+            last: 0,
+            token: String::new(),
+        }
+    }
+
+    /// When they are.
+    async fn after(mut self) -> Self {
+        self.last = version(&get(&self.client, GADGETS).await);
+        self.pod = version(&get(&self.client, &format!("{PODS}/p-0")).await);
+        self.token = token(&self.client).await;
+        self
+    }
+
+    async fn ask(&self, row: &Row) -> Answer {
+        let target = row
+            .target
+            .replace("{before}", &self.before.to_string())
             .replace("{pod}", &self.pod.to_string())
             .replace("{last}", &self.last.to_string())
-            .replace("{token}", token)
+            .replace("{token}", &self.token);
+        ask(&self.client, row, &target).await
     }
+}
+
+async fn get(client: &Client, target: &str) -> Value {
+    let answer = ask(client, &Row::get(target), target).await;
+    assert_eq!(answer.status, 200, "{target}: {}", answer.text);
+    answer.bodies.into_iter().next().expect("JSON")
+}
+
+async fn token(client: &Client) -> String {
+    let list = get(client, &format!("{PODS}?limit=2")).await;
+    let token = list["metadata"]["continue"].as_str();
+    token.expect("there is more").to_owned()
 }
 
 fn version(object: &Value) -> u64 {
@@ -284,54 +354,20 @@ fn version(object: &Value) -> u64 {
     text.expect("objects have one").parse().expect("a number")
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_facade_answers_as_the_api_server_does() {
-    let Some(cluster) = cluster::private().await else {
-        return;
-    };
-    let real = cluster.client().await;
-    cluster.apply(OBJECTS).await;
-    cluster
-        .kubectl_ok(&[
-            "wait",
-            "--for=condition=Established",
-            "crd/gadgets.table.example.com",
-        ])
-        .await;
-    let daemon = Daemon::start(CONFIG, cluster.kubeconfig()).await;
-    let facade = client(&daemon.kubeconfig().await).await.unwrap();
-    let get = async |client: &Client, target: &str| {
-        let row = Row::get(target);
-        let answer = ask(client, &row, target).await;
-        assert_eq!(answer.status, 200, "{target}: {}", answer.text);
-        answer.bodies.into_iter().next().expect("JSON")
-    };
-    let pods = "/api/v1/namespaces/table-a/pods";
-    let before = version(&get(&real, pods).await);
-    cluster.apply(&more_objects()).await;
-    let gadgets = "/apis/table.example.com/v1/namespaces/table-a/gadgets";
-    let last = version(&get(&real, gadgets).await);
-    let pod = version(&get(&real, &format!("{pods}/p-0")).await);
-    eventually("the facade has all", || async {
-        let list = get(&facade, &format!("{gadgets}?resourceVersion=0")).await;
-        list["items"]
-            .as_array()
-            .is_some_and(|items| items.len() == 2)
-    })
-    .await;
-    let token = async |client: &Client| {
-        let list = get(client, &format!("{pods}?limit=2")).await;
-        let token = list["metadata"]["continue"].as_str();
-        token.expect("there is more").to_owned()
-    };
-    let versions = Versions {
-        before,
-        pod,
-        last,
-        real_token: token(&real).await,
-        facade_token: token(&facade).await,
-    };
-    let (rows, anywhere) = rows::all();
+/// The namespaces and the definition of a kind.
+async fn prepare(cluster: &Cluster, kubeconfig: &Path) {
+    cluster.apply_to(kubeconfig, OBJECTS).await;
+    let established = [
+        "wait",
+        "--for=condition=Established",
+        "crd/gadgets.table.example.com",
+    ];
+    succeeded(&cluster.kubectl_with(kubeconfig, &established).await);
+}
+
+/// Sends each row to both, and judges.
+async fn compare(server: &str, objects: Objects, real: Side, other: Side) {
+    let (rows, anywhere) = rows::all(server);
     let mut met = vec![false; anywhere.len()];
     assert!(rows.len() >= 120, "{} rows", rows.len());
     let mut wrong = Vec::new();
@@ -339,12 +375,8 @@ async fn the_facade_answers_as_the_api_server_does() {
         let mut found = Vec::new();
         // Ages move on between two answers.
         for _ in 0..3 {
-            let (one, other) = (
-                versions.fill(&row.target, &versions.real_token),
-                versions.fill(&row.target, &versions.facade_token),
-            );
-            let answers = tokio::join!(ask(&real, row, &one), ask(&facade, row, &other));
-            let mut differences = differences(&answers.0, &answers.1);
+            let answers = tokio::join!(real.ask(row), other.ask(row));
+            let mut differences = objects.differences(&answers.0, &answers.1);
             differences.retain(|difference| {
                 let known = anywhere
                     .iter()
@@ -366,7 +398,6 @@ async fn the_facade_answers_as_the_api_server_does() {
             ));
         }
     }
-    assert!(met.iter().all(|met| *met), "not met: {anywhere:?} {met:?}");
     println!(
         "{} rows, {} with listed differences",
         rows.len(),
@@ -378,4 +409,49 @@ async fn the_facade_answers_as_the_api_server_does() {
         wrong.len(),
         wrong.join("\n")
     );
+    assert!(met.iter().all(|met| *met), "not met: {anywhere:?} {met:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_facade_answers_as_the_api_server_does() {
+    let Some(cluster) = cluster::private().await else {
+        return;
+    };
+    prepare(&cluster, cluster.kubeconfig()).await;
+    let daemon = Daemon::start(CONFIG, cluster.kubeconfig()).await;
+    let facade = client(&daemon.kubeconfig().await).await.unwrap();
+    let real = Side::before(cluster.client().await).await;
+    cluster.apply(&more_objects()).await;
+    let real = real.after().await;
+    eventually("the facade has all", || async {
+        let list = get(&facade, &format!("{GADGETS}?resourceVersion=0")).await;
+        list["items"]
+            .as_array()
+            .is_some_and(|items| items.len() == 2)
+    })
+    .await;
+    let other = Side {
+        token: token(&facade).await,
+        client: facade,
+        ..real
+    };
+    compare("facade", Objects::Same, real, other).await;
+}
+
+#[cfg(feature = "sandbox")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sandbox_answers_as_the_api_server_does() {
+    let Some(cluster) = cluster::private().await else {
+        return;
+    };
+    let sandbox = cluster::Sandbox::start(&["--still"]).await.unwrap();
+    let mut sides = Vec::new();
+    for kubeconfig in [cluster.kubeconfig(), &sandbox.kubeconfig()] {
+        prepare(&cluster, kubeconfig).await;
+        let side = Side::before(client(kubeconfig).await.unwrap()).await;
+        cluster.apply_to(kubeconfig, &more_objects()).await;
+        sides.push(side.after().await);
+    }
+    let [real, other] = sides.try_into().ok().expect("there are two");
+    compare("sandbox", Objects::Twins, real, other).await;
 }

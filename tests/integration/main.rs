@@ -27,5 +27,6 @@ mod restore;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 mod slow;
+mod storm;
 mod support;
 mod sync;
