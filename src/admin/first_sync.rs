@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use crate::cache::{Item, Kind, Phase, Shard};
+use crate::cache::{Item, Kind, Shard};
 
 /// Latches: once it was so, it stays so. A kind that is listed anew, or whose API server is away, is served from
 /// what is there.
@@ -53,9 +53,7 @@ impl FirstSync {
 
 fn trouble<T: Item>(shard: &Shard<T>) -> Option<String> {
     let status = shard.status();
-    let not_served = status.phase == Phase::Removed
-        || (status.phase == Phase::Waiting && status.reason == "NotServed");
-    if shard.state().is_some() || not_served {
+    if shard.state().is_some() || status.is_not_served() {
         return None;
     }
     let place = match shard.namespace() {

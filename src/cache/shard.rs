@@ -50,6 +50,13 @@ pub struct Status {
     pub since: SystemTime,
 }
 
+impl Status {
+    /// Whether the API server itself has said that it does not serve the kind: there is nothing to wait for then.
+    pub fn is_not_served(&self) -> bool {
+        self.phase == Phase::Removed || (self.phase == Phase::Waiting && self.reason == "NotServed")
+    }
+}
+
 /// The stages of a shard's life, as its consumers are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {

@@ -1,6 +1,6 @@
 //! `informerd wait`: for init containers and scripts.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{collections::HashMap, io, path::PathBuf, time::Duration};
 
 use futures::StreamExt;
 use tokio::time::Instant;
@@ -114,11 +114,12 @@ async fn attempt(
         timeout: (deadline - Instant::now()).try_into().ok(),
     };
     let mut answers = client.wait(request).await?;
+    let mut said = HashMap::new();
     while let Some(answer) = answers.next().await {
         let answer = answer?;
         match answer.outcome() {
             WaitOutcome::Unspecified if args.quiet => {}
-            WaitOutcome::Unspecified => progress(&answer, out)?,
+            WaitOutcome::Unspecified => progress(&answer, &mut said, out)?,
             WaitOutcome::Satisfied => {
                 for verdict in &answer.verdicts {
                     let target = verdict.target.clone().unwrap_or_default();
@@ -201,19 +202,24 @@ fn met(wanted: &str) -> &str {
     }
 }
 
-fn progress(answer: &WaitReadinessResponse, out: &mut Output<'_>) -> Result<(), Error> {
+/// Says of each target what it lacks, if that is news.
+fn progress(
+    answer: &WaitReadinessResponse,
+    said: &mut HashMap<String, String>,
+    out: &mut Output<'_>,
+) -> Result<(), Error> {
     let changed = |target: &Option<Target>| {
         let mut verdicts = answer.verdicts.iter();
         verdicts.any(|verdict| verdict.target == *target)
     };
     for missing in answer.missing.iter().filter(|it| changed(&it.target)) {
         let target = missing.target.clone().unwrap_or_default();
+        let why = format!("{}: {}", missing.reason, missing.message);
         let name = judged::name(&target);
-        writeln!(
-            out.err,
-            "waiting for {name}: {}: {}",
-            missing.reason, missing.message
-        )?;
+        if said.get(&name) != Some(&why) {
+            writeln!(out.err, "waiting for {name}: {why}")?;
+            said.insert(name, why);
+        }
     }
     Ok(())
 }

@@ -62,6 +62,10 @@ fn announce(one: &RestsOn) -> bool {
     };
     let states: Option<Vec<_>> = own.shards().iter().map(|shard| shard.state()).collect();
     let Some(states) = states else {
+        let status = own.shards().first().map(|shard| shard.status());
+        if let Some(status) = status.filter(|status| status.is_not_served()) {
+            one.judged.expect_nothing_yet(&status);
+        }
         return false;
     };
     let keys: Vec<Key> = states

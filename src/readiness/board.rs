@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::{Answer, Basis, Condition, Finding, Standing, State, Verdict};
 use crate::{
-    cache::{Cause, History, Limits, Phase, Shard, Unreadable, Writer},
+    cache::{Cause, History, Limits, Phase, Shard, Status, Unreadable, Writer},
     heartbeat::Heartbeat,
     object::Key,
     shutdown::Shutdown,
@@ -292,6 +292,20 @@ impl Judged {
         self.complete(&mut hand);
     }
 
+    /// The API server does not serve the kind: that there is nothing to judge is shown, with the kind's status, until
+    /// [`Judged::expect`] says what there is after all.
+    pub fn expect_nothing_yet(&self, status: &Status) {
+        let mut hand = self.hand();
+        if hand.expected.is_some() || self.shard.state().is_some() {
+            return;
+        }
+        let (none, revision) = (Unreadable::default(), hand.revision);
+        hand.writer
+            .replace(Vec::new(), &none, revision, History::Same, now());
+        hand.writer
+            .set_status(status.phase, &status.reason, &status.message);
+    }
+
     /// Says that what rests on objects does not count, and why (one word, and the same for a person), or with
     /// `None` that it does again. Answers that rest on probes have an end of their own, and stay.
     pub fn set_outdated(&self, why: Option<(&str, &str)>) {
@@ -436,7 +450,11 @@ impl Judged {
 }
 
 impl Hand {
+    /// Nothing before all is judged that there was at first.
     fn publish(&mut self) {
+        if !self.complete {
+            return;
+        }
         let now = now();
         self.writer.publish(now);
         self.writer.prove(now);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::{
-    cache::{Cause, Cursor, Event, KeyRange, Limits, ResetReason, Select, Step, What},
+    cache::{Cause, Cursor, Event, KeyRange, Limits, Phase, ResetReason, Select, Step, What},
     heartbeat::Heartbeats,
     object::{Key, Labels},
     shutdown::Shutdown,
@@ -83,6 +83,32 @@ async fn nothing_is_shown_before_all_that_was_there_is_judged() {
         state.objects.keys().collect::<Vec<_>>(),
         [&key("a"), &key("b")]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_is_not_served_has_no_verdicts_until_all_there_is_of_it_is_judged() {
+    let board = Board::new(["caches"], Limits::default());
+    let caches = board.kind("caches").unwrap();
+    let status = crate::cache::Status {
+        phase: Phase::Waiting,
+        reason: "NotServed".into(),
+        message: "no CRD".into(),
+        since: std::time::SystemTime::now(),
+    };
+    caches.expect_nothing_yet(&status);
+    let shown = || caches.shard().state().map(|state| state.objects.len());
+    assert_eq!(shown(), Some(0), "nobody has to wait for it");
+    assert_eq!(caches.shard().status().reason, "NotServed");
+    // Its CRD is installed.
+    let ready = || on_object(State::Ready, "Ready");
+    caches.publish(&key("a"), finding("1", "1", ready()));
+    caches.expect(["a", "b"].map(key));
+    assert_eq!(shown(), Some(0), "b is not judged yet");
+    caches.publish(&key("b"), finding("2", "2", ready()));
+    assert_eq!(shown(), Some(2));
+    assert_eq!(caches.shard().status().phase, Phase::Live);
+    caches.expect_nothing_yet(&status);
+    assert_eq!(shown(), Some(2));
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use informerd::{
 };
 
 use crate::{
-    cluster::{self, Cluster, Daemon},
+    cluster::{self, Cluster, Daemon, Scratch},
     support::{connect, discard, eventually, namespace, text},
 };
 
@@ -184,6 +184,17 @@ async fn a_rollout_is_waited_for_step_by_step() {
         answer.verdicts[0].parts_total, 5,
         "not the three from before the write"
     );
+    // What a write has printed is all that a script has to pass on.
+    let scratch = Scratch::new("written").unwrap();
+    let file = scratch.path().join("web.json").display().to_string();
+    let fewer = r#"{"spec":{"replicas":2}}"#;
+    let written = kubectl(&["patch", "deployment", "web", "-p", fewer, "-o", "json"]).await;
+    std::fs::write(&file, written).unwrap();
+    let output = daemon.cli(&["wait", "-f", &file, "--timeout", "60s"]).await;
+    let (met, said) = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(met, "deployments.apps/web ready\n");
+    assert_eq!(verdict(&client, deployment()).await.parts_total, 2);
 
     let patch = r#"{"spec":{"template":{"spec":{"nodeSelector":{"no":"where"}}}}}"#;
     kubectl(&["patch", "deployment", "web", "-p", patch]).await;
