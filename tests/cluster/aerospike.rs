@@ -334,11 +334,14 @@ impl Stage {
         self.create_pod(node).await
     }
 
-    /// Says of a pod that it is ready, as the operator does that has a readiness gate, unless that was said.
+    /// Says of a pod that it is ready, as the operator does that has a readiness gate, unless that was said or somebody
+    /// has just deleted it.
     pub async fn open_gate(&self, node: usize) -> Result<(), Error> {
         let _turn = self.writing.lock().await;
         let name = Self::pod_name(node);
-        let pod = self.pods().get(&name).await?;
+        let Some(pod) = self.pods().get_opt(&name).await? else {
+            return Ok(());
+        };
         let conditions = pod.status.and_then(|status| status.conditions);
         let mut conditions = conditions.iter().flatten();
         if conditions.any(|one| one.type_ == "Ready" && one.status == "True") {
@@ -348,11 +351,14 @@ impl Stage {
             {"type": "acko.io/aerospike-ready", "status": "True"},
             {"type": "Ready", "status": "True"},
         ]}});
-        let patch = Patch::Strategic(status);
-        self.pods()
+        let (pods, patch) = (self.pods(), Patch::Strategic(status));
+        match pods
             .patch_status(&name, &PatchParams::default(), &patch)
-            .await?;
-        Ok(())
+            .await
+        {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            done => Ok(done.map(|_| ())?),
+        }
     }
 
     /// Gives the StatefulSet another template, as far as its status shows that.
