@@ -37,6 +37,7 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod token;
+mod told;
 mod wait;
 mod watch;
 

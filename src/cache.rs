@@ -31,7 +31,7 @@ pub mod writer;
 
 pub use cursor::{Cursor, Hold, ResetReason, Step};
 pub use fold::{Batch, EntryRef, Event, What};
-pub use journal::{Encoded, Entry, Journal, Limits, ProjectionId, Segment};
+pub use journal::{Encoded, Entry, Gap, Journal, Limits, ProjectionId, Segment};
 pub use kind::{Catalog, Identity, Kind, Use};
 pub use select::{KeyRange, Select};
 pub use selection::Selection;

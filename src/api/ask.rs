@@ -5,12 +5,13 @@ use std::{ops::RangeInclusive, time::Duration};
 use tonic::{Code, Status, body::Body, codec::Streaming};
 use tonic_prost::ProstDecoder;
 
-use super::{Error, MAX_REQUEST};
+use super::{Error, MAX_REQUEST, told::Changes};
 use crate::proto::{self, WatchObjectsRequest};
 
 /// Soft limit of a message, where the caller sets none.
 const BATCH: usize = 1 << 20;
 const BATCH_RANGE: RangeInclusive<usize> = 1 << 10..=4 << 20;
+const LONGEST_REST: Duration = Duration::from_secs(300);
 const BOOKMARK_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
 
 /// How a caller wants to be served.
@@ -22,6 +23,12 @@ pub struct Ask {
     pub bookmark_interval: Option<Duration>,
     /// Rather fail than start over.
     pub fail_on_gap: bool,
+    /// Send each change.
+    pub every: bool,
+    /// Which changes to send.
+    pub changes: Changes,
+    /// How long an object rests that was sent.
+    pub min_interval: Option<Duration>,
     /// Send digests where they describe what the caller holds.
     pub digests: bool,
 }
@@ -58,32 +65,53 @@ pub fn own_words(status: Status) -> Status {
 impl Ask {
     /// Refuses what is out of range, and what is not built yet.
     pub fn new(request: &WatchObjectsRequest) -> Result<Self, Error> {
-        match known::<proto::Delivery>("delivery", request.delivery)? {
-            proto::Delivery::Unspecified | proto::Delivery::Latest => {}
-            other => return Err(not_built("delivery", other.as_str_name())),
-        }
-        match known::<proto::Changes>("changes", request.changes)? {
-            proto::Changes::Unspecified | proto::Changes::All => {}
-            other => return Err(not_built("changes", other.as_str_name())),
-        }
+        let every =
+            known::<proto::Delivery>("delivery", request.delivery)? == proto::Delivery::Every;
+        let changes = match known("changes", request.changes)? {
+            proto::Changes::Unspecified | proto::Changes::All => Changes::All,
+            proto::Changes::Visible => Changes::Visible,
+            proto::Changes::Generation => Changes::Generation,
+        };
         match known::<proto::OnRevoke>("on_revoke", request.on_revoke)? {
             proto::OnRevoke::Unspecified | proto::OnRevoke::End => {}
             other => return Err(not_built("on_revoke", other.as_str_name())),
         }
         let on_gap: proto::OnGap = known("on_gap", request.on_gap)?;
-        let min_interval = duration("min_interval", request.min_interval)?;
-        if let Some(interval) = min_interval.filter(|interval| !interval.is_zero()) {
-            return Err(not_built("min_interval", format!("{interval:?}")));
+        if every && on_gap == proto::OnGap::Reset {
+            let problem = "ON_GAP_RESET leaves out what was missed, and DELIVERY_EVERY does not; leave it unset";
+            return Err(Error::invalid("on_gap", problem));
         }
+        let min_interval = min_interval(request.min_interval, every)?;
         let bookmark_interval = bookmark_interval(request.bookmark_interval)?;
         let max_batch = max_batch(request.max_batch_bytes)?;
         Ok(Self {
             max_batch,
             bookmark_interval,
-            fail_on_gap: on_gap == proto::OnGap::Fail,
+            fail_on_gap: every || on_gap == proto::OnGap::Fail,
+            every,
+            changes,
+            min_interval,
             digests: request.digests,
         })
     }
+}
+
+/// How long an object rests that was sent, where it says.
+fn min_interval(
+    interval: Option<prost_types::Duration>,
+    every: bool,
+) -> Result<Option<Duration>, Error> {
+    const FIELD: &str = "min_interval";
+    let interval = duration(FIELD, interval)?.filter(|interval| !interval.is_zero());
+    if let Some(interval) = interval.filter(|interval| *interval > LONGEST_REST) {
+        let problem = format!("{interval:?} is more than {LONGEST_REST:?}");
+        return Err(Error::invalid(FIELD, problem));
+    }
+    if interval.is_some() && every {
+        let problem = "DELIVERY_EVERY folds nothing; leave one of them unset";
+        return Err(Error::invalid(FIELD, problem));
+    }
+    Ok(interval)
 }
 
 /// How often an idle stream is to hear something, where it says.
@@ -152,29 +180,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_yet_is_refused_by_name() {
-        let request = WatchObjectsRequest::default;
-        let every = WatchObjectsRequest {
+    fn what_every_change_rules_out_is_refused_beside_it() {
+        let every = || WatchObjectsRequest {
             delivery: proto::Delivery::Every.into(),
-            ..request()
+            ..WatchObjectsRequest::default()
         };
-        assert_eq!(
-            refused(every),
-            "delivery: DELIVERY_EVERY is not built yet; leave it unset"
-        );
-        let visible = WatchObjectsRequest {
-            changes: proto::Changes::Visible.into(),
-            ..request()
+        let ask = Ask::new(&every()).unwrap();
+        assert!(ask.every && ask.fail_on_gap);
+        let reset = WatchObjectsRequest {
+            on_gap: proto::OnGap::Reset.into(),
+            ..every()
         };
-        assert!(refused(visible).starts_with("changes: CHANGES_VISIBLE"));
+        assert!(refused(reset).starts_with("on_gap: ON_GAP_RESET leaves out"));
         let interval = WatchObjectsRequest {
             min_interval: Some(prost_types::Duration {
                 seconds: 1,
                 nanos: 0,
             }),
-            ..request()
+            ..every()
         };
-        assert!(refused(interval).starts_with("min_interval: 1s"));
+        assert!(refused(interval).starts_with("min_interval: DELIVERY_EVERY folds nothing"));
     }
 
     #[test]
@@ -194,6 +219,14 @@ mod tests {
             };
             assert!(refused(bookmarks).starts_with("bookmark_interval: "));
         }
+        let rest = WatchObjectsRequest {
+            min_interval: Some(prost_types::Duration {
+                seconds: 301,
+                nanos: 0,
+            }),
+            ..Default::default()
+        };
+        assert_eq!(refused(rest), "min_interval: 301s is more than 300s");
         let unknown = WatchObjectsRequest {
             on_gap: 77,
             ..Default::default()

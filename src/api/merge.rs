@@ -4,7 +4,7 @@
 //! Invariant: within a reset, a catch-up or a batch only one shard is walked, so that what lies between two
 //! tokens belongs together.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, time::Instant};
 
@@ -35,6 +35,7 @@ pub struct Merge<T> {
     torn: bool,
     reset: Option<Reset>,
     fail_on_gap: bool,
+    min_interval: Option<Duration>,
     notify: Arc<Notify>,
 }
 
@@ -48,6 +49,8 @@ struct Part<T> {
     start: Start<T>,
     /// Where the consumer is complete; absent before its first state.
     position: Option<Position>,
+    /// Until when nothing more is told of its objects, since some were.
+    rests: Option<std::time::Instant>,
 }
 
 /// How far a part has come into being.
@@ -116,6 +119,7 @@ impl<T: Item> Merge<T> {
         scopes: &[WakeScope],
         places: &[(String, Place)],
         fail_on_gap: bool,
+        min_interval: Option<Duration>,
         notify: &Arc<Notify>,
     ) -> Self {
         let mut fresh = Vec::new();
@@ -133,6 +137,7 @@ impl<T: Item> Merge<T> {
                 shard,
                 start: place.map_or(Start::Nothing, |(_, place)| Start::Token(*place)),
                 position: None,
+                rests: None,
             });
         }
         Self {
@@ -147,6 +152,7 @@ impl<T: Item> Merge<T> {
                 reason: ResetReason::Initial,
             }),
             fail_on_gap,
+            min_interval,
             notify: notify.clone(),
         }
     }
@@ -294,6 +300,7 @@ impl<T: Item> Merge<T> {
         consumer: &Consumer,
         now: std::time::Instant,
     ) -> Result<Stepped<T>, Error> {
+        let rest = self.min_interval.map(|interval| now + interval);
         let part = &mut self.parts[at];
         let removed = part.is_removed();
         let (cursor, fresh) = match &mut part.start {
@@ -312,6 +319,11 @@ impl<T: Item> Merge<T> {
         } else {
             return Ok(Stepped::Idle);
         };
+        if !removed && part.rests.is_some_and(|until| now < until) {
+            cursor.touch(now);
+            return Ok(Stepped::Idle);
+        }
+        part.rests = None;
         let step = cursor.step(state, select, budget, now);
         Ok(match step {
             Step::Idle => {
@@ -331,10 +343,12 @@ impl<T: Item> Merge<T> {
             }
             Step::ResetEnd(position) => {
                 part.position = Some(position);
+                part.rests = rest;
                 self.end_of_part()
             }
             Step::Shared { state, from } => {
                 let position = state.position();
+                part.rests = rest;
                 Stepped::Next(Next::Work(Work::Shared { state, from }, Some(position)))
             }
             Step::Events { batch, position } => {
@@ -342,6 +356,9 @@ impl<T: Item> Merge<T> {
                 if batch.events.is_empty() {
                     part.position = position.or(part.position);
                     return Ok(Stepped::Again);
+                }
+                if position.is_some() {
+                    part.rests = rest;
                 }
                 Stepped::Next(Next::Work(Work::Events { batch, at: 0 }, position))
             }
@@ -387,6 +404,7 @@ impl<T: Item> Merge<T> {
         for &member in &members {
             // Nothing is sent of it before all of them can be announced.
             self.parts[member].start = Start::Nothing;
+            self.parts[member].rests = None;
         }
         self.reset = Some(Reset {
             members,
@@ -414,13 +432,14 @@ impl<T: Item> Merge<T> {
         };
         let reason = match resolve(&place, &state) {
             Resolution::At(sequence) => {
-                let cursor = Cursor::resume(state.history, sequence, now());
-                consumer.hold(&part.shard, cursor.hold());
-                part.position = Some(Position {
+                let position = Position {
                     history: state.history,
                     sequence,
                     ..place.position
-                });
+                };
+                let cursor = Cursor::resume(position, now());
+                consumer.hold(&part.shard, cursor.hold());
+                part.position = Some(position);
                 part.start = Start::Cursor {
                     cursor,
                     fresh: false,
@@ -475,17 +494,19 @@ impl<T: Item> Merge<T> {
         }
     }
 
-    /// When to look again although nobody wakes us: a token that is ahead is waited for only so long.
+    /// When to look again although nobody wakes us: a token that is ahead is waited for only so long, and what
+    /// changed while its object rested is told after that.
     pub fn look_again(&self) -> Option<Instant> {
-        let since = self.parts.iter().filter_map(|part| match &part.start {
+        let again = self.parts.iter().filter_map(|part| match &part.start {
             Start::Ahead {
                 since,
                 doubted: false,
                 ..
             } => Some(*since + wait::VERSION),
+            Start::Cursor { .. } => part.rests.map(Instant::from_std),
             _ => None,
         });
-        since.min()
+        again.min()
     }
 
     /// Whether the kind is gone and the consumer, which had some of it, knows all about that.
@@ -536,6 +557,7 @@ pub fn reason_word(reason: ResetReason) -> &'static str {
         ResetReason::Initial => "INITIAL",
         ResetReason::PastJournal => "PAST_JOURNAL",
         ResetReason::HistoryDiffers => "HISTORY_DIFFERS",
+        ResetReason::HistoryGap => "HISTORY_GAP",
         ResetReason::HistoryVoid => "HISTORY_VOID",
         ResetReason::Stalled => "STALLED",
     }

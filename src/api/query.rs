@@ -33,7 +33,7 @@ pub struct Query {
     pub selection: Arc<Selection>,
     /// How much of each.
     pub projection: Projection,
-    /// Hash of all of this; what a token is good for.
+    /// Hash of all of this; what the token of a list is good for.
     pub hash: u64,
 }
 

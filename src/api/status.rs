@@ -118,7 +118,7 @@ pub enum Error {
     },
     /// The stream cannot go on from where it was.
     #[error(
-        "the stream cannot go on from this token ({reason}); list again, or watch with on_gap RESET"
+        "the stream cannot go on from this token ({reason}); begin again without it, or watch with on_gap RESET"
     )]
     Gap {
         /// One word.

@@ -20,6 +20,7 @@ use crate::{
 mod ahead;
 mod reads;
 mod resuming;
+mod told;
 mod watches;
 
 type Client = CacheServiceClient<CacheService>;

@@ -161,11 +161,11 @@ impl Token {
         self.positions.iter().map(place).collect()
     }
 
-    /// Refuses a token of another watch. `scope` is that of the request.
-    pub fn check(&self, kind: &str, scope: u64) -> Result<(), Error> {
+    /// Refuses a token of another watch. `scopes` are those that the request can go on with.
+    pub fn check(&self, kind: &str, scopes: &[u64]) -> Result<(), Error> {
         let given = if self.kind != kind {
             format!("kind {:?}, not {kind:?}", self.kind)
-        } else if self.scope != scope {
+        } else if !scopes.contains(&self.scope) {
             "another scope, selector, view, fields or changes".to_owned()
         } else {
             return Ok(());
@@ -202,10 +202,10 @@ mod tests {
 
     #[test]
     fn a_token_of_another_watch_is_refused() {
-        assert!(token().check("pods", 5).is_ok());
+        assert!(token().check("pods", &[4, 5]).is_ok());
         for (kind, scope) in [("nodes", 5), ("pods", 6)] {
             assert!(matches!(
-                token().check(kind, scope),
+                token().check(kind, &[scope]),
                 Err(Error::TokenScope { .. })
             ));
         }

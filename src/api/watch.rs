@@ -30,6 +30,7 @@ use super::{
     now,
     query::{self, Query},
     token::{Token, TokenPosition},
+    told::Told,
     wait,
 };
 use crate::{
@@ -154,6 +155,7 @@ struct Open {
     /// What `query` was understood by.
     identity: Arc<Identity>,
     query: Query,
+    told: Told,
     encoder: Encoder,
     merge: Merge<Object>,
     /// Events being sent, and what is reached by them.
@@ -178,7 +180,7 @@ impl Watch {
     /// Ties the request to its kind, once that is known. Whether it is.
     fn begin(&mut self) -> Result<bool, Error> {
         if let Some(open) = &mut self.stream {
-            open.follow(&self.kind, &self.request)?;
+            open.follow(&self.kind, &self.request, &self.ask)?;
             return Ok(true);
         }
         if self.waiting.is_empty() {
@@ -197,10 +199,18 @@ impl Watch {
             request.view,
             &request.fields,
         )?;
+        let told = Told::new(&query, &self.ask);
+        if self.ask.every && self.kind.is_unordered() {
+            let problem = format!(
+                "DELIVERY_EVERY needs resource versions with an order, which those of {} have not; leave it unset",
+                query.resource
+            );
+            return Err(Error::invalid("delivery", problem));
+        }
         let mut places = Vec::new();
         if !request.token.is_empty() {
             let token = Token::decode_bytes(&request.token)?;
-            token.check(&query.resource, query.hash)?;
+            token.check(&query.resource, &[query.hash, told.hash])?;
             places = token.places(self.api.0.incarnation, self.kind.config_hash);
         }
         self.stream = Some(Open {
@@ -211,9 +221,11 @@ impl Watch {
                 &query.selection.wake_scopes(),
                 &places,
                 self.ask.fail_on_gap,
+                self.ask.min_interval,
                 &self.notify,
             ),
             query,
+            told,
             identity,
             work: None,
         });
@@ -295,7 +307,7 @@ impl Watch {
             open.merge.settle(&doubt.ahead, revision)?;
         }
         match open.merge.next(
-            &*open.query.selection,
+            &open.told,
             self.ask.max_batch,
             &self.registration.consumer,
             self.now,
@@ -459,7 +471,7 @@ impl Watch {
         if complete && r#type != MarkType::Reset {
             mark.token = open.token(&self.kind, self.api.0.incarnation);
         }
-        let digests = complete && self.ask.digests && open.query.selection.is_everything();
+        let digests = complete && self.ask.digests && open.told.has_digest();
         mark.freshness = Some(freshness::of(
             &self.kind,
             open.merge.positions(),
@@ -532,6 +544,7 @@ impl Open {
         &mut self,
         kind: &Arc<Kind>,
         request: &proto::WatchObjectsRequest,
+        ask: &Ask,
     ) -> Result<(), Error> {
         if kind.has_identity(&self.identity) {
             return Ok(());
@@ -547,6 +560,7 @@ impl Open {
             request.view,
             &request.fields,
         )?;
+        self.told = Told::new(&self.query, ask);
         self.identity = identity;
         Ok(())
     }
@@ -563,7 +577,7 @@ impl Open {
         let query = &self.query;
         Token::new(
             &query.resource,
-            query.hash,
+            self.told.hash,
             kind.config_hash,
             incarnation,
             positions,

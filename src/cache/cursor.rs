@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     Batch, Change, Event, Item, Position, Select, State, What,
-    fold::{compare, fold},
+    fold::{compare, each, fold},
     state::{Items, scan},
 };
 use crate::object::Key;
@@ -63,9 +63,11 @@ enum Place<T> {
         state: Arc<State<T>>,
         after: Option<Key>,
     },
-    /// All up to this sequence has been sent. `seen` is what was there at that sequence.
+    /// All up to this sequence has been sent, and there is nothing else up to this revision. `seen` is what was
+    /// there at that sequence.
     Head {
         history: u64,
+        revision: u64,
         sequence: u64,
         seen: Option<Items<T>>,
     },
@@ -80,6 +82,8 @@ pub enum ResetReason {
     PastJournal,
     /// Its position is of a replica that saw something else.
     HistoryDiffers,
+    /// A change that it wants to see was not seen: the kind was listed anew.
+    HistoryGap,
     /// The upstream's revisions went back.
     HistoryVoid,
     /// It made no progress for too long in the middle of a state.
@@ -172,11 +176,12 @@ impl<T: Item> Cursor<T> {
         Self::at(Place::Lost(reason), now)
     }
 
-    /// Goes on after `sequence` of this process and history.
-    pub fn resume(history: u64, sequence: u64, now: Instant) -> Self {
+    /// Goes on after this position, whose history and sequence are of this process.
+    pub fn resume(position: Position, now: Instant) -> Self {
         let place = Place::Head {
-            history,
-            sequence,
+            history: position.history,
+            revision: position.revision,
+            sequence: position.sequence,
             seen: None,
         };
         Self::at(place, now)
@@ -236,7 +241,12 @@ impl<T: Item> Cursor<T> {
         {
             *place = Place::Lost(ResetReason::HistoryVoid);
         }
-        if let Some(step) = place.leave_head(current, select) {
+        let step = if select.is_every() {
+            place.next_of_all(current, select, budget)
+        } else {
+            place.leave_head(current, select)
+        };
+        if let Some(step) = step {
             return step;
         }
         if let Some(step) = place.walk(select, budget) {
@@ -310,6 +320,7 @@ impl<T: Item> Place<T> {
     fn head(state: &State<T>) -> Self {
         Self::Head {
             history: state.history,
+            revision: state.revision,
             sequence: state.sequence,
             seen: Some(state.objects.clone()),
         }
@@ -390,6 +401,67 @@ impl<T: Item> Place<T> {
             Self::Lost(ResetReason::PastJournal)
         };
         None
+    }
+
+    /// At the head: stays there with each entry that the journal has, or is lost where one is missing.
+    fn next_of_all<S: Select<T> + ?Sized>(
+        &mut self,
+        current: &State<T>,
+        select: &S,
+        budget: usize,
+    ) -> Option<Step<T>> {
+        let Self::Head {
+            history,
+            revision,
+            sequence,
+            seen,
+        } = self
+        else {
+            return None;
+        };
+        // Nothing is ever told from it.
+        *seen = None;
+        let from = *sequence;
+        if from < current.journal.floor {
+            *self = Self::Lost(ResetReason::PastJournal);
+            return None;
+        }
+        let gap = current.journal.gap_after(*revision);
+        let mut bytes = 0;
+        let mut segments = Vec::new();
+        for segment in current.journal.after(from) {
+            let within = gap.is_none_or(|gap| segment.entries[0].revision <= gap.from);
+            if !within || bytes >= budget {
+                break;
+            }
+            bytes += segment.size();
+            segments.push(segment.clone());
+        }
+        let last = segments.last().and_then(|segment| {
+            let entry = segment.entries.last()?;
+            Some(Position {
+                history: *history,
+                revision: entry.revision,
+                sequence: segment.last(),
+                digest: entry.digest,
+            })
+        });
+        let Some(mut position) = last else {
+            if gap.is_some() {
+                *self = Self::Lost(ResetReason::HistoryGap);
+                return None;
+            }
+            *revision = current.revision;
+            return Some(Step::Idle);
+        };
+        if gap.is_none() && position.sequence == current.sequence {
+            position = current.position();
+        }
+        (*revision, *sequence) = (position.revision, position.sequence);
+        Some(Step::Events {
+            batch: each(segments, from, select),
+            position: Some(position),
+        })
     }
 }
 

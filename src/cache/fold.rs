@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Cause, Item, Segment, select::Select};
+use super::{Cause, Entry, Item, Segment, select::Select};
 use crate::object::Key;
 
 /// What happened, as a consumer is told.
@@ -81,73 +81,108 @@ pub fn fold<T: Item, S: Select<T> + ?Sized>(
     select: &S,
 ) -> Batch<T> {
     let mut spans: HashMap<&Key, Span<'_, T>> = HashMap::new();
-    for (segment_at, segment) in segments.iter().enumerate() {
-        let skip = (from + 1).saturating_sub(segment.first) as usize;
-        for (index, entry) in segment.entries.iter().enumerate().skip(skip) {
-            let Some(key) = entry.item().map(|item| item.key()) else {
-                continue;
-            };
-            if !select.in_scope(key) {
-                continue;
-            }
-            let at = EntryRef {
-                segment: segment_at,
-                index,
-            };
-            let span = spans.entry(key).or_insert(Span {
-                before: entry.before.as_ref(),
-                gone: None,
-                last: at,
-            });
-            span.last = at;
-            if entry.after.is_none() {
-                span.gone.get_or_insert(entry.cause);
-            }
+    for (at, entry) in entries(&segments, from, select) {
+        let Some(item) = entry.item() else { continue };
+        let span = spans.entry(item.key()).or_insert(Span {
+            before: entry.before.as_ref(),
+            gone: None,
+            last: at,
+        });
+        span.last = at;
+        if entry.after.is_none() {
+            span.gone.get_or_insert(entry.cause);
         }
     }
     let mut spans: Vec<_> = spans.into_values().collect();
     spans.sort_unstable_by_key(|span| span.last);
     let mut events = Vec::with_capacity(spans.len());
     for span in spans {
-        let last = &segments[span.last.segment].entries[span.last.index];
-        let held = span.before.filter(|item| select.matches(item));
-        let wanted = last.after.as_ref().filter(|item| select.matches(item));
-        let went = match (held, &last.after) {
-            (None, _) => None,
-            (Some(held), Some(after)) if held.uid() == after.uid() => {
-                wanted.is_none().then_some((held, Cause::LeftSelector))
-            }
-            (Some(held), Some(_)) if wanted.is_some() => Some((held, Cause::Replaced)),
-            (Some(held), _) => Some((held, span.gone.unwrap_or(last.cause))),
-        };
-        if let Some((held, cause)) = went {
-            events.push(Event {
-                revision: last.revision,
-                what: What::Delete {
-                    key: held.key().clone(),
-                    uid: held.uid().into(),
-                    cause,
-                },
-            });
-        }
-        if let Some(item) = wanted.filter(|item| held.is_none_or(|held| !same(&**held, &**item))) {
-            events.push(Event {
-                revision: last.revision,
-                what: What::Upsert {
-                    item: item.clone(),
-                    entry: Some(span.last),
-                },
-            });
-        }
+        tell(span, &segments, select, &mut events);
     }
     Batch { segments, events }
 }
 
-/// Whether a consumer that holds `held` has nothing to learn from `item`.
-pub(super) fn same<T: Item>(held: &T, item: &T) -> bool {
-    held.uid() == item.uid()
-        && held.version() == item.version()
-        && held.is_stale() == item.is_stale()
+/// Each entry of `segments` after sequence `from` by itself, however many there are of one item.
+pub fn each<T: Item, S: Select<T> + ?Sized>(
+    segments: Vec<Arc<Segment<T>>>,
+    from: u64,
+    select: &S,
+) -> Batch<T> {
+    let mut events = Vec::new();
+    for (at, entry) in entries(&segments, from, select) {
+        let span = Span {
+            before: entry.before.as_ref(),
+            gone: entry.after.is_none().then_some(entry.cause),
+            last: at,
+        };
+        tell(span, &segments, select, &mut events);
+    }
+    Batch { segments, events }
+}
+
+/// The entries in the scope after sequence `from`.
+fn entries<'a, T: Item, S: Select<T> + ?Sized>(
+    segments: &'a [Arc<Segment<T>>],
+    from: u64,
+    select: &S,
+) -> impl Iterator<Item = (EntryRef, &'a Entry<T>)> {
+    let all = segments.iter().enumerate().flat_map(move |(at, segment)| {
+        let skip = (from + 1).saturating_sub(segment.first) as usize;
+        let entries = segment.entries.iter().enumerate().skip(skip);
+        entries.map(move |(index, entry)| (EntryRef { segment: at, index }, entry))
+    });
+    all.filter(|(_, entry)| {
+        let item = entry.item();
+        item.is_some_and(|item| select.in_scope(item.key()))
+    })
+}
+
+/// What a span comes to for a consumer.
+fn tell<T: Item, S: Select<T> + ?Sized>(
+    span: Span<'_, T>,
+    segments: &[Arc<Segment<T>>],
+    select: &S,
+    events: &mut Vec<Event<T>>,
+) {
+    let last = &segments[span.last.segment].entries[span.last.index];
+    let held = span.before.filter(|item| select.matches(item));
+    let wanted = last.after.as_ref().filter(|item| select.matches(item));
+    let went = match (held, &last.after) {
+        (None, _) => None,
+        (Some(held), Some(after)) if held.uid() == after.uid() => {
+            wanted.is_none().then_some((held, Cause::LeftSelector))
+        }
+        (Some(held), Some(_)) if wanted.is_some() => Some((held, Cause::Replaced)),
+        (Some(held), _) => Some((held, span.gone.unwrap_or(last.cause))),
+    };
+    if let Some((held, cause)) = went {
+        events.push(Event {
+            revision: last.revision,
+            what: What::Delete {
+                key: held.key().clone(),
+                uid: held.uid().into(),
+                cause,
+            },
+        });
+    }
+    if let Some(item) = wanted.filter(|item| is_news(select, held, item)) {
+        events.push(Event {
+            revision: last.revision,
+            what: What::Upsert {
+                item: item.clone(),
+                entry: Some(span.last),
+            },
+        });
+    }
+}
+
+/// Whether a consumer that holds `held` of its selection is to be told of `item`.
+fn is_news<T: Item, S: Select<T> + ?Sized>(
+    select: &S,
+    held: Option<&Arc<T>>,
+    item: &Arc<T>,
+) -> bool {
+    held.is_none_or(|held| held.uid() != item.uid() || select.differs(held, item))
 }
 
 /// What to tell a consumer that holds `held` of its selection when there is now `now`, where nothing is known
@@ -178,7 +213,7 @@ pub(super) fn compare<T: Item, S: Select<T> + ?Sized>(
             events.push(Event { revision, what });
         }
     }
-    if let Some(item) = wanted.filter(|item| held.is_none_or(|held| !same(&**held, &**item))) {
+    if let Some(item) = wanted.filter(|item| is_news(select, held, item)) {
         let what = What::Upsert {
             item: item.clone(),
             entry: None,

@@ -83,9 +83,6 @@ pub struct Segment<T> {
     pub first: u64,
     /// When it was published.
     pub at: Instant,
-    /// Where the segment is a relist's diff: the revision before the relist. Revisions between that one and
-    /// the list's were never seen.
-    pub relist_from: Option<u64>,
     /// Never empty.
     pub entries: Box<[Entry<T>]>,
     /// Filled by whoever encodes first.
@@ -97,7 +94,6 @@ impl<T: Item> Segment<T> {
     pub(super) fn new(
         first: u64,
         at: Instant,
-        relist_from: Option<u64>,
         entries: Vec<Entry<T>>,
         encoded_bytes: Arc<AtomicUsize>,
         limits: &Limits,
@@ -107,7 +103,6 @@ impl<T: Item> Segment<T> {
         Self {
             first,
             at,
-            relist_from,
             entries: entries.into(),
             encodings: Encodings {
                 made: Mutex::default(),
@@ -116,6 +111,11 @@ impl<T: Item> Segment<T> {
             },
             bytes,
         }
+    }
+
+    /// Bytes that are held because of it.
+    pub fn size(&self) -> usize {
+        self.bytes
     }
 
     /// Sequence of the last entry.
@@ -210,10 +210,21 @@ impl Drop for Encodings {
     }
 }
 
+/// A relist: what happened after `from` and up to `to` was not seen, but for what was left of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Revision before it.
+    pub from: u64,
+    /// Revision of the list.
+    pub to: u64,
+}
+
 /// The retained segments, oldest first.
 #[derive(Debug)]
 pub struct Journal<T> {
     segments: Vector<Arc<Segment<T>>>,
+    /// Oldest first; those whose end is after the floor.
+    gaps: Vector<Gap>,
     /// Everything after this sequence is retained.
     pub floor: u64,
     /// The shard's revision and digest at the floor.
@@ -230,6 +241,7 @@ impl<T> Clone for Journal<T> {
     fn clone(&self) -> Self {
         Self {
             segments: self.segments.clone(),
+            gaps: self.gaps.clone(),
             encoded_bytes: self.encoded_bytes.clone(),
             ..*self
         }
@@ -240,6 +252,7 @@ impl<T: Item> Journal<T> {
     pub(super) fn new() -> Self {
         Self {
             segments: Vector::new(),
+            gaps: Vector::new(),
             floor: 0,
             floor_revision: 0,
             floor_digest: 0,
@@ -259,6 +272,18 @@ impl<T: Item> Journal<T> {
         segment
     }
 
+    /// A relist went from one revision to the other, whether it found a difference or not.
+    pub(super) fn relisted(&mut self, gap: Gap) {
+        if gap.from < gap.to {
+            self.gaps.push_back(gap);
+        }
+    }
+
+    /// The first relist that whoever has seen all up to `revision` has not seen the end of.
+    pub fn gap_after(&self, revision: u64) -> Option<Gap> {
+        self.gaps.iter().find(|gap| gap.to > revision).copied()
+    }
+
     /// Forgets what is over the limits; the newest segment is kept while it alone is within them.
     pub(super) fn trim(&mut self, limits: &Limits, now: Instant) {
         while let Some(oldest) = self.segments.front() {
@@ -276,11 +301,16 @@ impl<T: Item> Journal<T> {
                 self.floor_digest = last.digest;
             }
         }
+        let floor = self.floor_revision;
+        while self.gaps.front().is_some_and(|gap| gap.to <= floor) {
+            self.gaps.pop_front();
+        }
     }
 
     /// Forgets everything: the next entry will be the first.
     pub(super) fn clear(&mut self, sequence: u64, revision: u64, digest: u64) {
         self.segments = Vector::new();
+        self.gaps = Vector::new();
         self.bytes = 0;
         self.floor = sequence;
         self.floor_revision = revision;

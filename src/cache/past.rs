@@ -16,11 +16,17 @@ impl<T: Item> State<T> {
         if revision < self.journal.floor_revision {
             return None;
         }
+        if self
+            .journal
+            .gap_after(revision)
+            .is_some_and(|gap| gap.from < revision)
+        {
+            return None;
+        }
         let mut sequence = self.journal.floor;
         for segment in self.journal.segments() {
             if segment.entries[0].revision > revision {
-                let inside = |from: u64| from < revision;
-                return (!segment.relist_from.is_some_and(inside)).then_some(sequence);
+                return Some(sequence);
             }
             let upto = segment
                 .entries

@@ -1,9 +1,10 @@
 //! What a consumer wants of a shard.
 
+use super::Item;
 use crate::object::Key;
 
 /// What a consumer wants of a shard: where to look, and which of what is there.
-pub trait Select<T>: Send + Sync {
+pub trait Select<T: Item>: Send + Sync {
     /// The parts of the keys to look at, in key order.
     fn ranges(&self) -> Vec<KeyRange>;
 
@@ -16,8 +17,18 @@ pub trait Select<T>: Send + Sync {
     /// Whether `matches` depends on what may change about an item.
     fn is_filter(&self) -> bool;
 
-    /// Whether every item there is is selected.
+    /// Whether every item there is is selected, and every change of it told.
     fn is_everything(&self) -> bool;
+
+    /// Whether a consumer that holds `held` has something to learn from `now`, which has the same uid.
+    fn differs(&self, held: &T, now: &T) -> bool {
+        held.version() != now.version() || held.is_stale() != now.is_stale()
+    }
+
+    /// Whether each change is told, or else none: nothing is folded, and a change that was not seen ends it.
+    fn is_every(&self) -> bool {
+        false
+    }
 }
 
 /// A contiguous part of the keys.

@@ -58,6 +58,9 @@ type Set = BTreeMap<Key, Toy>;
 struct Wants {
     namespaces: Vec<&'static str>,
     label: Option<u8>,
+    /// Of each toy only its label is seen, and what cannot be seen is not told.
+    label_only: bool,
+    every: bool,
 }
 
 impl Select<Toy> for Wants {
@@ -84,7 +87,15 @@ impl Select<Toy> for Wants {
     }
 
     fn is_everything(&self) -> bool {
-        self.namespaces.is_empty() && self.label.is_none()
+        self.namespaces.is_empty() && self.label.is_none() && !self.label_only
+    }
+
+    fn differs(&self, held: &Toy, now: &Toy) -> bool {
+        self.shown(held) != self.shown(now)
+    }
+
+    fn is_every(&self) -> bool {
+        self.every
     }
 }
 
@@ -97,6 +108,50 @@ impl Wants {
             .map(|(key, item)| (key.clone(), item.clone()))
             .collect()
     }
+
+    /// As the consumer sees it.
+    fn shown(&self, item: &Toy) -> Toy {
+        let mut shown = item.clone();
+        if self.label_only {
+            shown.version.clear();
+        }
+        shown
+    }
+
+    fn all_shown(&self, set: &Set) -> Vec<Toy> {
+        set.values().map(|item| self.shown(item)).collect()
+    }
+
+    /// What a change is to a consumer who is told of each: what goes, and what comes.
+    fn told(&self, change: &Logged) -> (Option<Key>, Option<Toy>) {
+        let wanted = |item: &&Toy| self.in_scope(&item.key) && self.matches(item);
+        let before = change.before.as_ref().filter(wanted);
+        let after = change.after.as_ref().filter(wanted);
+        match (before, after) {
+            (Some(before), None) => (Some(before.key.clone()), None),
+            (Some(before), Some(after)) if !self.differs(before, after) => (None, None),
+            (_, after) => (None, after.cloned()),
+        }
+    }
+}
+
+/// A change that the shard was told of.
+#[derive(Debug)]
+struct Logged {
+    history: u64,
+    revision: u64,
+    before: Option<Toy>,
+    after: Option<Toy>,
+}
+
+/// What happened, by all accounts.
+#[derive(Default)]
+struct Records {
+    /// Every published state, by its position.
+    published: HashMap<(u64, u64), Set>,
+    log: Vec<Logged>,
+    /// History of each relist, and the revisions before and after it.
+    relists: Vec<(u64, u64, u64)>,
 }
 
 /// The cluster: what is there, and what happened that the watch has not told yet.
@@ -157,6 +212,8 @@ struct Consumer {
     held: Set,
     /// During a reset: what has come of it.
     incoming: Option<Set>,
+    /// Where the last step left it.
+    reached: Option<Position>,
     /// Where to resume, and what was held there: what came after it counts only with the next position.
     position: Option<(Position, Set)>,
     revision: u64,
@@ -169,8 +226,7 @@ struct World {
     now: Instant,
     upstream: Upstream,
     writer: Writer<Toy>,
-    /// Every published state, by its position.
-    published: HashMap<(u64, u64), Set>,
+    records: Records,
     consumers: Vec<Consumer>,
 }
 
@@ -196,7 +252,7 @@ impl World {
             rng,
             now,
             writer: Writer::new("", limits, now),
-            published: HashMap::new(),
+            records: Records::default(),
             consumers: Vec::new(),
         };
         assert!(
@@ -225,10 +281,13 @@ impl World {
             wants: Wants {
                 namespaces,
                 label: self.rng.bool().then_some(1),
+                label_only: self.rng.u8(..3) == 0,
+                every: self.rng.u8(..3) == 0,
             },
             cursor: Cursor::start(ResetReason::Initial, self.now),
             held: Set::new(),
             incoming: None,
+            reached: None,
             position: None,
             revision: 0,
             resets: HashMap::new(),
@@ -260,13 +319,22 @@ impl World {
             }
         }
         self.rng.shuffle(&mut list);
+        let from = self.writer.revision();
         self.writer
             .replace(list, &unreadable, self.upstream.revision, history, self.now);
+        let state = self.writer.shard().state().expect("it has been listed");
+        if from < state.revision {
+            let relist = (state.history, from, state.revision);
+            self.records.relists.push(relist);
+        }
         self.record();
     }
 
     fn tell_some(&mut self) {
         let count = self.rng.usize(..=self.upstream.untold.len());
+        let state = self.writer.shard().state().expect("it has been listed");
+        let history = state.history;
+        let mut set: Set = items(&state);
         for (revision, told) in self.upstream.untold.drain(..count) {
             let applied = match &told {
                 Told::Upsert(item) => self.writer.upsert(Arc::new(item.clone()), revision),
@@ -277,6 +345,25 @@ impl World {
                 Told::Undecodable(key) => self.writer.mark_stale(key, revision),
             };
             assert_ne!(applied, Applied::Stale);
+            let (before, after) = match &told {
+                Told::Upsert(item) => (
+                    set.insert(item.key.clone(), item.clone()),
+                    Some(item.clone()),
+                ),
+                Told::Delete(item) => (set.remove(&item.key), None),
+                Told::Undecodable(key) => {
+                    let before = set.get(key).cloned();
+                    let after = before.as_ref().map(Toy::to_stale);
+                    set.extend(after.iter().map(|item| (key.clone(), item.clone())));
+                    (before, after)
+                }
+            };
+            self.records.log.push(Logged {
+                history,
+                revision,
+                before,
+                after,
+            });
             // A server that lags behind says it again.
             if let (Told::Upsert(item), 0) = (&told, self.rng.u8(..10)) {
                 assert_eq!(
@@ -300,11 +387,7 @@ impl World {
             "seed {}: the digest is that of the state",
             self.seed
         );
-        let set: Set = state
-            .objects
-            .iter()
-            .map(|(key, slot)| (key.clone(), (*slot.item).clone()))
-            .collect();
+        let set = items(&state);
         if self.upstream.untold.is_empty() {
             assert_eq!(
                 set, self.upstream.set,
@@ -312,8 +395,9 @@ impl World {
                 self.seed
             );
         }
-        check_journal(self.seed, &state, &self.published, &set);
-        self.published.insert((state.history, state.sequence), set);
+        let published = &mut self.records.published;
+        check_journal(self.seed, &state, published, &set);
+        published.insert((state.history, state.sequence), set);
     }
 
     fn step_consumer(&mut self, at: usize) {
@@ -323,7 +407,7 @@ impl World {
         let step = consumer
             .cursor
             .step(&state, &consumer.wants, budget, self.now);
-        consumer.take(step, self.seed, &self.published);
+        consumer.take(step, self.seed, &self.records);
     }
 
     fn cut_consumer(&mut self, at: usize) {
@@ -333,7 +417,8 @@ impl World {
         consumer.cursor = match &consumer.position {
             Some((position, set)) => {
                 consumer.held = set.clone();
-                Cursor::resume(position.history, position.sequence, now)
+                consumer.reached = Some(*position);
+                Cursor::resume(*position, now)
             }
             None => Cursor::start(ResetReason::Initial, now),
         };
@@ -396,8 +481,10 @@ impl World {
             }
             let consumer = &self.consumers[at];
             assert_eq!(
-                consumer.held,
-                consumer.wants.of(&self.upstream.set),
+                consumer.wants.all_shown(&consumer.held),
+                consumer
+                    .wants
+                    .all_shown(&consumer.wants.of(&self.upstream.set)),
                 "seed {}, consumer {}: it converges",
                 self.seed,
                 consumer.name
@@ -407,7 +494,7 @@ impl World {
 }
 
 impl Consumer {
-    fn take(&mut self, step: Step<Toy>, seed: u64, published: &HashMap<(u64, u64), Set>) {
+    fn take(&mut self, step: Step<Toy>, seed: u64, records: &Records) {
         let at = format!("seed {seed}, consumer {}", self.name);
         match step {
             Step::Idle => {}
@@ -427,7 +514,7 @@ impl Consumer {
             }
             Step::ResetEnd(position) => {
                 self.held = self.incoming.take().expect("a reset has a beginning");
-                self.check_at(position, published, &at);
+                self.check_at(position, records, &at);
             }
             Step::Shared { state, from } => {
                 assert!(self.wants.is_everything(), "{at}");
@@ -439,7 +526,7 @@ impl Consumer {
                         }
                         self.check_ordered(entry.revision, &at);
                         match (&entry.before, &entry.after) {
-                            (_, Some(item)) => self.check_upsert(item, &at),
+                            (_, Some(item)) => self.check_upsert(item, true, &at),
                             (Some(item), None) => {
                                 self.check_delete(&item.key, &item.uid, entry.cause, &at)
                             }
@@ -447,9 +534,12 @@ impl Consumer {
                         }
                     }
                 }
-                self.check_at(position, published, &at);
+                self.check_at(position, records, &at);
             }
             Step::Events { batch, position } => {
+                if self.wants.every {
+                    self.check_every(&batch, position, records, &at);
+                }
                 for event in batch.events {
                     self.check_ordered(event.revision, &at);
                     match event.what {
@@ -463,7 +553,7 @@ impl Consumer {
                                 );
                                 assert_eq!(entry.revision, event.revision, "{at}");
                             }
-                            self.check_upsert(&item, &at);
+                            self.check_upsert(&item, entry.is_some(), &at);
                         }
                         What::Delete { key, uid, cause } => {
                             self.check_delete(&key, &uid, cause, &at)
@@ -471,7 +561,7 @@ impl Consumer {
                     }
                 }
                 if let Some(position) = position {
-                    self.check_at(position, published, &at);
+                    self.check_at(position, records, &at);
                 }
             }
         }
@@ -488,7 +578,7 @@ impl Consumer {
     }
 
     /// Unique, for upserts: what is held is not told again, nor anything older.
-    fn check_upsert(&mut self, item: &Toy, at: &str) {
+    fn check_upsert(&mut self, item: &Toy, journaled: bool, at: &str) {
         assert!(
             self.wants.in_scope(&item.key) && self.wants.matches(item),
             "{at}: in scope"
@@ -496,6 +586,12 @@ impl Consumer {
         let old = self.held.insert(item.key.clone(), item.clone());
         if let Some(old) = old {
             assert_ne!(old, *item, "{at}: Unique");
+            if journaled && old.uid == item.uid {
+                assert!(
+                    self.wants.differs(&old, item),
+                    "{at}: only what can be seen"
+                );
+            }
             assert_eq!(
                 old.uid, item.uid,
                 "{at}: another uid is brought in by a DELETE / REPLACED"
@@ -516,17 +612,63 @@ impl Consumer {
     }
 
     /// Reliable, Atomic, Bookmarkable: at a position, exactly the set that was there is held.
-    fn check_at(&mut self, position: Position, published: &HashMap<(u64, u64), Set>, at: &str) {
-        let set = published.get(&(position.history, position.sequence));
+    fn check_at(&mut self, position: Position, records: &Records, at: &str) {
+        let set = records
+            .published
+            .get(&(position.history, position.sequence));
         let set =
             set.unwrap_or_else(|| panic!("{at}: {position:?} is not that of a published state"));
         assert_eq!(
-            self.held,
-            self.wants.of(set),
+            self.wants.all_shown(&self.held),
+            self.wants.all_shown(&self.wants.of(set)),
             "{at}: Reliable at {position:?}"
         );
+        self.reached = Some(position);
         self.position = Some((position, self.held.clone()));
     }
+
+    /// Each change that can be seen since the last position, one by one, and no relist among them.
+    fn check_every(
+        &self,
+        batch: &Batch<Toy>,
+        position: Option<Position>,
+        records: &Records,
+        at: &str,
+    ) {
+        let from = self.reached.expect("there was a state before");
+        let to = position.expect("every event is complete by itself");
+        let between = |history: u64, revision: u64| {
+            history == to.history && revision > from.revision && revision <= to.revision
+        };
+        let missed = records
+            .relists
+            .iter()
+            .find(|(history, _, listed)| between(*history, *listed));
+        assert_eq!(missed, None, "{at}: a relist hides changes");
+        let expected: Vec<_> = records
+            .log
+            .iter()
+            .filter(|change| between(change.history, change.revision))
+            .map(|change| (change.revision, self.wants.told(change)))
+            .filter(|(_, (went, came))| went.is_some() || came.is_some())
+            .collect();
+        let told: Vec<_> = batch
+            .events
+            .iter()
+            .map(|event| match &event.what {
+                What::Upsert { item, .. } => (event.revision, (None, Some((**item).clone()))),
+                What::Delete { key, .. } => (event.revision, (Some(key.clone()), None)),
+            })
+            .collect();
+        assert_eq!(told, expected, "{at}: every change from {from:?} to {to:?}");
+    }
+}
+
+fn items(state: &State<Toy>) -> Set {
+    let slots = state.objects.iter();
+    slots
+        .map(|(key, slot)| (key.clone(), (*slot.item).clone()))
+        .collect()
 }
 
 /// Resumable: replaying the journal from any retained point gives the state.
@@ -587,6 +729,7 @@ fn consumers_of_every_pace_and_scope_hold_what_upstream_has() {
     for reason in [
         ResetReason::Initial,
         ResetReason::PastJournal,
+        ResetReason::HistoryGap,
         ResetReason::HistoryVoid,
         ResetReason::Stalled,
     ] {
@@ -635,11 +778,7 @@ fn a_position_of_another_replica_is_honoured_only_where_the_same_set_was_here() 
             }
             other.publish(one.now);
             let state = other.shard().state().expect("it has been listed");
-            let set = state
-                .objects
-                .iter()
-                .map(|(key, slot)| (key.clone(), (*slot.item).clone()));
-            theirs.insert(state.sequence, set.collect());
+            theirs.insert(state.sequence, items(&state));
             let mine = one.writer.shard().state().expect("it has been listed");
             let position = mine.position();
             match state.resolve(&position) {
@@ -650,7 +789,7 @@ fn a_position_of_another_replica_is_honoured_only_where_the_same_set_was_here() 
                             .map(|item| (item.key.clone(), item.uid.clone(), item.version.clone()))
                             .collect()
                     };
-                    let mine = &one.published[&(position.history, position.sequence)];
+                    let mine = &one.records.published[&(position.history, position.sequence)];
                     if let Some(theirs) = theirs.get(&sequence) {
                         assert_eq!(identity(theirs), identity(mine), "seed {seed}");
                     }
@@ -673,6 +812,8 @@ fn what_the_journal_has_forgotten_lives_on_with_no_cursor() {
     let everything = Wants {
         namespaces: Vec::new(),
         label: None,
+        label_only: false,
+        every: false,
     };
     let toy = |name: &str, revision: u64| {
         Arc::new(Toy {
@@ -694,7 +835,11 @@ fn what_the_journal_has_forgotten_lives_on_with_no_cursor() {
     // One is at the head, one in a state, one on its way through the change index.
     let mut at_head = Cursor::start(ResetReason::Initial, now);
     while !matches!(step(&mut at_head, &writer, 1), Step::ResetEnd(_)) {}
-    let mut catching_up = Cursor::resume(current(&writer).history, 0, now);
+    let beginning = Position {
+        sequence: 0,
+        ..current(&writer).position()
+    };
+    let mut catching_up = Cursor::resume(beginning, now);
     writer.upsert(toy("x", 2), 2);
     writer.publish(now);
     assert!(matches!(

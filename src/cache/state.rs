@@ -160,13 +160,14 @@ impl<T: Item> State<T> {
         if foreign.revision < self.journal.floor_revision {
             return Resolution::Past;
         }
+        let gap = self.journal.gap_after(foreign.revision);
+        let gap = gap.filter(|gap| gap.from < foreign.revision);
         let mut at = (self.journal.floor, self.journal.floor_digest);
         for segment in self.journal.segments() {
-            if segment.entries[0].revision > foreign.revision {
-                if segment
-                    .relist_from
-                    .is_some_and(|from| from < foreign.revision)
-                {
+            let next = segment.entries[0].revision;
+            if next > foreign.revision {
+                // A relist that found no difference hides nothing from who knows the same set.
+                if gap.is_some_and(|gap| gap.to == next) {
                     return Resolution::Past;
                 }
                 break;

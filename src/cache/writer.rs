@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    Cause, Change, Entry, Item, Limits, Phase, Segment, Shard, Slot, State, version_number,
+    Cause, Change, Entry, Gap, Item, Limits, Phase, Segment, Shard, Slot, State, version_number,
 };
 use crate::{digest, object::Key};
 
@@ -148,7 +148,20 @@ impl<T: Item> Writer<T> {
 
     /// Makes the changes so far visible, all at once.
     pub fn publish(&mut self, now: Instant) {
-        self.publish_segment(now, None);
+        let entries = std::mem::take(&mut self.pending);
+        let segment = (!entries.is_empty()).then(|| {
+            let first = self.state.sequence + 1 - entries.len() as u64;
+            Segment::new(
+                first,
+                now,
+                entries,
+                self.state.journal.encoded_bytes(),
+                &self.limits,
+            )
+        });
+        let segment = segment.map(|segment| self.state.journal.push(segment));
+        self.trim(now);
+        self.shard.publish(&self.state, segment.as_deref());
     }
 
     /// A complete list at `revision` takes the place of what is there, and is published, as the difference to
@@ -163,7 +176,11 @@ impl<T: Item> Writer<T> {
         history: History,
         now: Instant,
     ) {
-        let relist_from = self.state.revision;
+        // A difference stands by itself.
+        if !self.pending.is_empty() {
+            self.publish(now);
+        }
+        let from = self.state.revision;
         if history == History::New {
             self.state.history += 1;
             self.state.revision = 0;
@@ -222,7 +239,8 @@ impl<T: Item> Writer<T> {
             self.shard.publish(&self.state, None);
             self.shard.wake_all();
         } else {
-            self.publish_segment(now, Some(relist_from));
+            self.state.journal.relisted(Gap { from, to: at });
+            self.publish(now);
         }
         self.shard.set_synced(true);
     }
@@ -239,7 +257,7 @@ impl<T: Item> Writer<T> {
         for item in left {
             self.remove(&item, self.state.revision, Cause::Vanished);
         }
-        self.publish_segment(now, None);
+        self.publish(now);
     }
 
     /// Nothing is served any more until the next [`Writer::replace`].
@@ -258,24 +276,6 @@ impl<T: Item> Writer<T> {
             self.state.digest = digest;
         }
         agrees
-    }
-
-    fn publish_segment(&mut self, now: Instant, relist_from: Option<u64>) {
-        let entries = std::mem::take(&mut self.pending);
-        let segment = (!entries.is_empty()).then(|| {
-            let first = self.state.sequence + 1 - entries.len() as u64;
-            Segment::new(
-                first,
-                now,
-                relist_from,
-                entries,
-                self.state.journal.encoded_bytes(),
-                &self.limits,
-            )
-        });
-        let segment = segment.map(|segment| self.state.journal.push(segment));
-        self.trim(now);
-        self.shard.publish(&self.state, segment.as_deref());
     }
 
     fn trim(&mut self, now: Instant) {

@@ -28,6 +28,12 @@ const IDENTITY: [&[&str]; 6] = [
     &["metadata", "resourceVersion"],
 ];
 
+/// Paths that change with every write, whatever else does.
+const BOOKKEEPING: [&[&str]; 2] = [
+    &["metadata", "resourceVersion"],
+    &["metadata", "managedFields"],
+];
+
 /// How much of each object is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum View {
@@ -51,6 +57,8 @@ struct Inner {
     mask: Box<[Path]>,
     /// `None` where everything is kept or nothing is.
     rules: Option<Node>,
+    /// What of that is content: not what changes with every write.
+    content: Node,
 }
 
 impl Projection {
@@ -84,10 +92,15 @@ impl Projection {
             paths.iter().for_each(|path| root.keep(path));
             root
         });
+        let mut content = rules.clone().unwrap_or_else(|| Node::new(Fate::Keep));
+        for path in BOOKKEEPING {
+            content.drop_at(&Path::of(path));
+        }
         Self(Arc::new(Inner {
             view,
             mask: paths.into(),
             rules,
+            content,
         }))
     }
 
@@ -104,6 +117,12 @@ impl Projection {
             (_, None) => object.json.clone(),
             (_, Some(rules)) => cut(&object.json, rules),
         }
+    }
+
+    /// Whether two versions of an object look the same: resourceVersion and managedFields do not count.
+    pub fn shows_the_same(&self, one: &Object, other: &Object) -> bool {
+        self.0.view == View::Keys
+            || cut(&one.json, &self.0.content) == cut(&other.json, &self.0.content)
     }
 }
 
@@ -219,6 +238,39 @@ mod tests {
             apply(View::Full, &[".spec.nodeName.x", ".none"]),
             format!("{IDENTITY}}},\"spec\":{{}}}}")
         );
+    }
+
+    #[test]
+    fn what_a_view_does_not_show_makes_no_difference_to_it() {
+        let of = |json: String| Object {
+            json: Bytes::from(json),
+            ..object("n", "a")
+        };
+        let before = of(POD.to_owned());
+        let written = of(POD.replace(
+            r#""resourceVersion":"5""#,
+            r#""resourceVersion":"6","managedFields":[{"manager":"m"}]"#,
+        ));
+        let failed = of(POD.replace("Running", "Failed"));
+        let labelled = of(POD.replace(r#""d":"y""#, r#""d":"z""#));
+        let same = |view, mask: &[&str], after| {
+            let mask = mask.iter().map(|p| path(p)).collect();
+            Projection::new(view, mask).shows_the_same(&before, after)
+        };
+        for view in [View::Keys, View::Metadata, View::Full] {
+            assert!(same(view, &[], &written), "{view:?}");
+        }
+        assert!(same(View::Keys, &[], &failed));
+        assert!(same(View::Metadata, &[], &failed));
+        assert!(!same(View::Full, &[], &failed));
+        assert!(!same(View::Full, &[".status.phase"], &failed));
+        assert!(same(View::Full, &[".spec", ".metadata.labels"], &failed));
+        assert!(!same(View::Metadata, &[], &labelled));
+        assert!(same(
+            View::Metadata,
+            &[".metadata.labels['a.b/c']"],
+            &labelled
+        ));
     }
 
     #[test]

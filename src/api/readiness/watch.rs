@@ -64,7 +64,7 @@ impl Watch {
         let mut places = Vec::new();
         if !request.token.is_empty() {
             let token = Token::decode_bytes(&request.token)?;
-            token.check(TOKEN, hash)?;
+            token.check(TOKEN, &[hash])?;
             places = token.places(api.0.incarnation, api.0.incarnation);
         }
         let interval = ask::bookmark_interval(request.bookmark_interval)?;
@@ -88,6 +88,7 @@ impl Watch {
             &cases.selection.wake_scopes(),
             &places,
             on_gap == proto::OnGap::Fail,
+            None,
             &notify,
         );
         Ok(Self {
