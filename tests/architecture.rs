@@ -243,3 +243,23 @@ fn the_reader_of_imports_sees_every_form() {
     let found: Vec<_> = found.iter().map(String::as_str).collect();
     assert_eq!(found, ["a", "b", "c", "f", "h"]);
 }
+
+#[test]
+fn each_promise_of_the_contract_is_held_by_tests_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let contract =
+        fs::read_to_string(root.join("docs/contract.md")).expect("the contract is there");
+    let mut count = 0;
+    for link in contract.split("[`").skip(1) {
+        let (test, rest) = link.split_once("`](../").expect("links are to tests");
+        let (path, _) = rest.split_once(')').expect("a link ends");
+        let source = fs::read_to_string(root.join(path));
+        let source = source.unwrap_or_else(|error| panic!("{path}, for {test}: {error}"));
+        assert!(
+            source.contains(&format!("fn {test}(")),
+            "{path} has no test {test}"
+        );
+        count += 1;
+    }
+    assert!(count > 50, "{count} links");
+}
