@@ -1,16 +1,29 @@
 //! Wakes those whom a change concerns, and nobody else.
 //!
 //! An index by scope, since with a thousand consumers of one pod each, waking all for every change would cost
-//! more than sending it.
+//! more than sending it. Where many wait for the same, one wave of waking has time to be served before the next
+//! begins: what is published meanwhile goes with that, in fewer and larger frames.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{
+    runtime,
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 use crate::object::Key;
+
+/// What one subscriber is given to be served in: several times what that takes, so that there is room beside it.
+const SERVING: Duration = Duration::from_micros(20);
+/// Waves that are served sooner than this follow one another as they come: a timer is no finer.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// However many there are, a change waits for no longer than this.
+const LONGEST: Duration = Duration::from_millis(20);
 
 /// Which changes a subscriber wants to be woken for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,9 +39,19 @@ pub enum WakeScope {
 #[derive(Debug, Default)]
 struct Index {
     next: u64,
-    scopes: HashMap<WakeScope, HashMap<u64, Arc<Notify>>>,
+    scopes: HashMap<WakeScope, Waiting>,
     /// Woken by every publication, bookmarks included.
     revisions: HashMap<u64, Arc<Notify>>,
+}
+
+/// Those who wait for one scope.
+#[derive(Debug, Default)]
+struct Waiting {
+    subscribers: HashMap<u64, Arc<Notify>>,
+    /// Until when the last wave is being served; `None` where nobody need wait for that.
+    busy_until: Option<Instant>,
+    /// Whether a wave is due then.
+    due: bool,
 }
 
 /// The subscribers of a shard.
@@ -67,6 +90,7 @@ impl Wakers {
                 .scopes
                 .entry(scope.clone())
                 .or_default()
+                .subscribers
                 .insert(id, notify.clone());
         }
         Subscription {
@@ -76,9 +100,10 @@ impl Wakers {
         }
     }
 
-    /// Wakes whoever subscribed to one of these keys, their namespaces or everything.
-    pub(super) fn wake<'a>(&self, keys: impl Iterator<Item = &'a Key>) {
-        let index = self.index();
+    /// Wakes whoever subscribed to one of these keys, their namespaces or everything: now, or once the wave
+    /// before has been served.
+    pub(super) fn wake<'a>(self: &Arc<Self>, keys: impl Iterator<Item = &'a Key>) {
+        let mut index = self.index();
         for notify in index.revisions.values() {
             notify.notify_one();
         }
@@ -90,14 +115,42 @@ impl Wakers {
             if !narrow {
                 break;
             }
-            wake_scope(&index, &WakeScope::One(key.clone()));
+            self.wake_scope(&mut index, WakeScope::One(key.clone()));
             if last_namespace != Some(key.namespace()) {
-                wake_scope(&index, &WakeScope::Namespace(key.namespace().to_owned()));
+                self.wake_scope(&mut index, WakeScope::Namespace(key.namespace().to_owned()));
                 last_namespace = Some(key.namespace());
             }
         }
         if any {
-            wake_scope(&index, &WakeScope::All);
+            self.wake_scope(&mut index, WakeScope::All);
+        }
+    }
+
+    fn wake_scope(self: &Arc<Self>, index: &mut Index, scope: WakeScope) {
+        let hash_map::Entry::Occupied(mut waiting) = index.scopes.entry(scope) else {
+            return;
+        };
+        if waiting.get().due {
+            return;
+        }
+        let Some(until) = waiting.get().busy_until else {
+            return waiting.get_mut().wave();
+        };
+        match runtime::Handle::try_current() {
+            Ok(runtime) if Instant::now() < until => {
+                waiting.get_mut().due = true;
+                let scope = waiting.key().clone();
+                let wakers = Arc::downgrade(self);
+                runtime.spawn(async move {
+                    sleep_until(until).await;
+                    if let Some(wakers) = wakers.upgrade()
+                        && let Some(waiting) = wakers.index().scopes.get_mut(&scope)
+                    {
+                        waiting.wave();
+                    }
+                });
+            }
+            _ => waiting.get_mut().wave(),
         }
     }
 
@@ -107,7 +160,7 @@ impl Wakers {
         for notify in index
             .scopes
             .values()
-            .flat_map(HashMap::values)
+            .flat_map(|waiting| waiting.subscribers.values())
             .chain(index.revisions.values())
         {
             notify.notify_one();
@@ -121,14 +174,15 @@ impl Wakers {
     }
 }
 
-fn wake_scope(index: &Index, scope: &WakeScope) {
-    for notify in index
-        .scopes
-        .get(scope)
-        .into_iter()
-        .flat_map(HashMap::values)
-    {
-        notify.notify_one();
+impl Waiting {
+    fn wave(&mut self) {
+        for notify in self.subscribers.values() {
+            notify.notify_one();
+        }
+        self.due = false;
+        let subscribers = u32::try_from(self.subscribers.len()).unwrap_or(u32::MAX);
+        let served = SERVING.saturating_mul(subscribers).min(LONGEST);
+        self.busy_until = (served >= SHORTEST).then(|| Instant::now() + served);
     }
 }
 
@@ -140,9 +194,9 @@ impl Drop for Subscription {
         let mut index = wakers.index();
         index.revisions.remove(&self.id);
         for scope in &self.scopes {
-            if let Some(subscribers) = index.scopes.get_mut(scope) {
-                subscribers.remove(&self.id);
-                if subscribers.is_empty() {
+            if let Some(waiting) = index.scopes.get_mut(scope) {
+                waiting.subscribers.remove(&self.id);
+                if waiting.subscribers.is_empty() {
                     index.scopes.remove(scope);
                 }
             }
@@ -155,9 +209,9 @@ mod tests {
     use std::sync::Arc;
 
     use futures::FutureExt;
-    use tokio::sync::Notify;
+    use tokio::{sync::Notify, time::advance};
 
-    use super::{WakeScope, Wakers};
+    use super::{LONGEST, WakeScope, Wakers};
     use crate::object::Key;
 
     fn woken(notify: &Notify) -> bool {
@@ -199,5 +253,48 @@ mod tests {
         drop(wakers.subscribe(scopes, &notify));
         drop(wakers.subscribe(Vec::new(), &notify));
         assert!(wakers.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_who_wait_for_the_same_are_woken_again_once_they_have_been_served() {
+        let wakers = Arc::new(Wakers::default());
+        let key = Key::new("a", "x");
+        let [all, one, others] = std::array::from_fn(|_| Arc::new(Notify::new()));
+        let _all = wakers.subscribe(vec![WakeScope::All], &all);
+        let _many: Vec<_> = (1..1_000)
+            .map(|_| wakers.subscribe(vec![WakeScope::All], &others))
+            .collect();
+        let _one = wakers.subscribe(vec![WakeScope::One(key.clone())], &one);
+        wakers.wake([key.clone()].iter());
+        assert!(woken(&all) && woken(&one), "at once after a while");
+
+        wakers.wake([key.clone()].iter());
+        wakers.wake([key.clone()].iter());
+        assert!(woken(&one), "few are never made to wait");
+        assert!(!woken(&all));
+        advance(LONGEST / 2).await;
+        assert!(!woken(&all));
+        tokio::time::timeout(LONGEST, all.notified())
+            .await
+            .expect("nobody is forgotten");
+        assert!(!woken(&all), "one wave for both");
+
+        advance(LONGEST).await;
+        wakers.wake([key].iter());
+        assert!(woken(&all));
+    }
+
+    #[test]
+    fn without_timers_all_are_woken_at_once() {
+        let wakers = Arc::new(Wakers::default());
+        let key = Key::new("a", "x");
+        let all = Arc::new(Notify::new());
+        let _many: Vec<_> = (0..1_000)
+            .map(|_| wakers.subscribe(vec![WakeScope::All], &all))
+            .collect();
+        for _ in 0..3 {
+            wakers.wake([key.clone()].iter());
+            assert!(woken(&all));
+        }
     }
 }
