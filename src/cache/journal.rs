@@ -25,11 +25,8 @@ const COUNTERS: usize = 2 * size_of::<usize>();
 /// So many of the newest segments are looked at before a search.
 const NEAR: usize = 8;
 
-/// What the process grows by for what is kept of so many bytes: entries come and go in all sizes, and an allocator
-/// leaves about a quarter of theirs unused between them. The bench `slow_consumer` has the figures.
-fn resident(bytes: usize) -> usize {
-    bytes + bytes / 4
-}
+/// So many relists are known each by itself; of more, the oldest count as one.
+const MAX_GAPS: usize = 64;
 
 /// How much a shard remembers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +39,14 @@ pub struct Limits {
     pub tombstones: usize,
     /// For how long it does.
     pub tombstone_age: Duration,
+}
+
+impl Limits {
+    /// Bytes that may be kept in `journal_bytes` of memory: entries come and go in all sizes, and an allocator leaves
+    /// about a quarter of theirs unused between them. The bench `slow_consumer` has the figures.
+    pub(super) fn journal_room(&self) -> usize {
+        self.journal_bytes / 5 * 4
+    }
 }
 
 impl Default for Limits {
@@ -113,7 +118,7 @@ impl<T: Item> Segment<T> {
             encodings: Encodings {
                 made: Mutex::default(),
                 total: encoded_bytes,
-                limit: limits.journal_bytes / 5 * 2,
+                limit: limits.journal_room() / 2,
             },
             bytes,
         }
@@ -131,7 +136,7 @@ impl<T: Item> Segment<T> {
 
     /// The entries in one consumer-independent encoding, made by the first who asks and shared from then on.
     /// An asker waits for another's encoding of the same segment to be ready rather than repeat it. Not kept
-    /// where the shard's encodings have half of the journal's bytes already: readers must not be able to push
+    /// where the shard's encodings have half of the journal's room already: readers must not be able to push
     /// out of it what others resume from, nor to fill the memory between two publications.
     pub fn encoded(
         &self,
@@ -280,8 +285,16 @@ impl<T: Item> Journal<T> {
 
     /// A relist went from one revision to the other, whether it found a difference or not.
     pub(super) fn relisted(&mut self, gap: Gap) {
-        if gap.from < gap.to {
-            self.gaps.push_back(gap);
+        if gap.from >= gap.to {
+            return;
+        }
+        self.gaps.push_back(gap);
+        // On a quiet kind no entry is ever forgotten, and no relist with it.
+        if self.gaps.len() > MAX_GAPS
+            && let Some(oldest) = self.gaps.pop_front()
+            && let Some(next) = self.gaps.front_mut()
+        {
+            next.from = oldest.from;
         }
     }
 
@@ -294,7 +307,7 @@ impl<T: Item> Journal<T> {
     pub(super) fn trim(&mut self, limits: &Limits, now: Instant) {
         while let Some(oldest) = self.segments.front() {
             let too_old = now.saturating_duration_since(oldest.at) > limits.journal_age;
-            if !too_old && resident(self.bytes()) <= limits.journal_bytes {
+            if !too_old && self.bytes() <= limits.journal_room() {
                 break;
             }
             let Some(oldest) = self.segments.pop_front() else {

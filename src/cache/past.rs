@@ -154,4 +154,23 @@ mod tests {
         assert!(state.at_revision(15).is_none());
         assert_eq!(shown(&state.at_revision(20).unwrap()), ["a@15", "b@18"]);
     }
+
+    #[test]
+    fn of_many_relists_of_a_quiet_kind_the_oldest_are_remembered_as_one() {
+        let now = Instant::now();
+        let mut writer = Writer::new("", Limits::default(), now);
+        let nothing = Unreadable::default();
+        for revision in (10..10_010).step_by(10) {
+            writer.replace(vec![at("a", 3)], &nothing, revision, History::Same, now);
+            writer.advance(revision + 5);
+            writer.publish(now);
+        }
+        let state = writer.shard().state().unwrap();
+        let gap = |revision| state.journal.gap_after(revision).unwrap();
+        assert_eq!((gap(9_997).from, gap(9_997).to), (9_995, 10_000));
+        assert_eq!(gap(20).from, 15, "nothing is taken for seen");
+        assert!(gap(20).to > 9_000, "but they are one");
+        assert!(state.at_revision(9_997).is_none());
+        assert!(state.at_revision(10_003).is_some());
+    }
 }

@@ -225,7 +225,7 @@ impl<T: Item> Writer<T> {
         self.move_to(at);
         let bytes: usize = self.pending.iter().map(Entry::bytes).sum();
         let first = self.shard.state().is_none();
-        if first || history == History::New || bytes > self.limits.journal_bytes {
+        if first || history == History::New || bytes > self.limits.journal_room() {
             // Not journaled: the change index has it all, for those whose position still counts.
             let entries = std::mem::take(&mut self.pending);
             self.state
