@@ -6,7 +6,7 @@
 use std::{
     fmt,
     hash::{Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
@@ -57,8 +57,8 @@ struct Inner {
     mask: Box<[Path]>,
     /// `None` where everything is kept or nothing is.
     rules: Option<Node>,
-    /// What of that is content: not what changes with every write.
-    content: Node,
+    /// What of that is content: not what changes with every write. Made for the first who compares.
+    content: OnceLock<Node>,
 }
 
 impl Projection {
@@ -92,15 +92,11 @@ impl Projection {
             paths.iter().for_each(|path| root.keep(path));
             root
         });
-        let mut content = rules.clone().unwrap_or_else(|| Node::new(Fate::Keep));
-        for path in BOOKKEEPING {
-            content.drop_at(&Path::of(path));
-        }
         Self(Arc::new(Inner {
             view,
             mask: paths.into(),
             rules,
-            content,
+            content: OnceLock::new(),
         }))
     }
 
@@ -121,8 +117,21 @@ impl Projection {
 
     /// Whether two versions of an object look the same: resourceVersion and managedFields do not count.
     pub fn shows_the_same(&self, one: &Object, other: &Object) -> bool {
-        self.0.view == View::Keys
-            || cut(&one.json, &self.0.content) == cut(&other.json, &self.0.content)
+        if self.0.view == View::Keys {
+            return true;
+        }
+        let content = self.0.content.get_or_init(|| {
+            let mut content = self
+                .0
+                .rules
+                .clone()
+                .unwrap_or_else(|| Node::new(Fate::Keep));
+            for path in BOOKKEEPING {
+                content.drop_at(&Path::of(path));
+            }
+            content
+        });
+        cut(&one.json, content) == cut(&other.json, content)
     }
 }
 
