@@ -8,9 +8,8 @@
 mod cluster;
 
 use std::{
-    collections::HashMap,
     process::ExitCode,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -18,7 +17,7 @@ use cluster::{
     Cluster, Daemon, Error,
     aerospike::{Operator, Stage, quick},
 };
-use futures::{AsyncBufReadExt, StreamExt};
+use futures::StreamExt;
 use http::{HeaderValue, header::USER_AGENT};
 use informerd::{
     aerospike::{
@@ -38,14 +37,17 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 mod common {
+    pub mod receipts;
     pub mod report;
 }
-use common::report::{Report, median};
+use common::{
+    receipts::{Receipts, ms},
+    report::{Report, median},
+};
 
 const NODES: usize = 8;
 const POLL: Duration = Duration::from_secs(10);
@@ -335,24 +337,6 @@ async fn wait(client: &Client, targets: Vec<WaitTarget>) -> Result<Vec<EvidenceW
     Err("the wait ended without an outcome".into())
 }
 
-type Receipts = Arc<Mutex<HashMap<String, Instant>>>;
-
-#[derive(Deserialize)]
-struct Line {
-    object: Object,
-}
-
-#[derive(Deserialize)]
-struct Object {
-    metadata: Metadata,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    resource_version: String,
-}
-
 async fn latency(report: &mut Report) -> Result<(), Error> {
     let cluster = cluster::private()
         .await
@@ -367,7 +351,8 @@ async fn latency(report: &mut Report) -> Result<(), Error> {
     };
     wait(&client, vec![own]).await?;
     let direct = Receipts::default();
-    watch_directly(&cluster, direct.clone()).await?;
+    let pods = "/api/v1/namespaces/latency/pods";
+    direct.watch_directly(&cluster, pods).await?;
     verdicts(&stage, &client, &direct, report).await?;
     losses(&stage, &client, &direct, report).await
 }
@@ -402,9 +387,9 @@ async fn verdicts(
     let busy = busy.since();
     let last = events.last().map_or("", |(version, _)| version);
     for receipts in [direct, &judged] {
-        wait_for(receipts, last).await?;
+        receipts.wait_for(last).await?;
     }
-    let judged = taken(&judged);
+    let judged = judged.take();
     let events = events.into_iter();
     let events = events.filter_map(|(version, at)| {
         let judged = *judged.get(&version)?;
@@ -443,7 +428,7 @@ async fn losses(
     }
     let busy = busy.since();
     if let Some((last, ..)) = events.last() {
-        wait_for(direct, last).await?;
+        direct.wait_for(last).await?;
     }
     let title =
         format!("that a cluster is safe no more, {LOSSES} restarts, machine busy {busy:.0} %");
@@ -467,20 +452,16 @@ fn compare(
     events: Vec<(String, Instant, Instant)>,
     report: &mut Report,
 ) -> Result<(), Error> {
-    let direct = taken(direct);
+    let direct = direct.take();
     let (mut own, mut whole, mut added) = (Vec::new(), Vec::new(), Vec::new());
     let all = events.len();
     for (version, written, judged) in events {
         let Some(direct) = direct.get(&version) else {
             continue;
         };
-        let ms = |later: &Instant, earlier: &Instant| {
-            let gap = later.saturating_duration_since(*earlier).as_secs_f64();
-            (gap - earlier.saturating_duration_since(*later).as_secs_f64()) * 1e3
-        };
-        own.push(ms(direct, &written));
-        whole.push(ms(&judged, &written));
-        added.push(ms(&judged, direct));
+        own.push(ms(written, *direct));
+        whole.push(ms(written, judged));
+        added.push(ms(*direct, judged));
     }
     println!();
     println!("{title}; {} of {all} in both", added.len());
@@ -536,22 +517,6 @@ fn at(values: &[f64], percent: usize) -> f64 {
         .unwrap_or(f64::NAN)
 }
 
-async fn watch_directly(cluster: &Cluster, receipts: Receipts) -> Result<(), Error> {
-    let client = cluster.client().await;
-    let path = "/api/v1/namespaces/latency/pods?watch=1&timeoutSeconds=600";
-    let request = http::Request::get(path).body(Vec::new())?;
-    let mut lines = client.request_stream(request).await?.lines();
-    tokio::spawn(async move {
-        while let Some(Ok(line)) = lines.next().await {
-            let at = Instant::now();
-            if let Ok(line) = serde_json::from_str::<Line>(&line) {
-                note(&receipts, line.object.metadata.resource_version, at);
-            }
-        }
-    });
-    Ok(())
-}
-
 async fn watch_verdicts(client: &Client, receipts: Receipts) -> Result<(), Error> {
     let request = WatchReadinessRequest {
         scope: Some(ReadinessScope {
@@ -568,22 +533,12 @@ async fn watch_verdicts(client: &Client, receipts: Receipts) -> Result<(), Error
             let at = Instant::now();
             for verdict in message.events.into_iter().filter_map(|event| event.verdict) {
                 if verdict.state() != ReadinessState::Gone {
-                    note(&receipts, verdict.resource_version, at);
+                    receipts.note(verdict.resource_version, at);
                 }
             }
         }
     });
     Ok(())
-}
-
-/// The first time counts: a verdict may be renewed for the same version.
-fn note(receipts: &Receipts, version: String, at: Instant) {
-    let mut receipts = receipts.lock().expect("nobody panics with it");
-    receipts.entry(version).or_insert(at);
-}
-
-fn taken(receipts: &Receipts) -> HashMap<String, Instant> {
-    std::mem::take(&mut *receipts.lock().expect("nobody panics with it"))
 }
 
 /// When a cluster came to be safe, or not to be.
@@ -628,18 +583,4 @@ async fn becomes(
     tokio::time::timeout(Duration::from_secs(10), found)
         .await
         .map_err(|_| format!("the cluster's safety did not become {wanted} within 10 s"))?
-}
-
-async fn wait_for(receipts: &Receipts, version: &str) -> Result<(), Error> {
-    for _ in 0..1000 {
-        let is_there = receipts
-            .lock()
-            .expect("nobody panics with it")
-            .contains_key(version);
-        if is_there {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    Err(format!("version {version} was not received within 10 s").into())
 }

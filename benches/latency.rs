@@ -8,41 +8,23 @@
 mod cluster;
 
 use std::{
-    collections::HashMap,
     process::ExitCode,
-    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use cluster::{Churn, ChurnOptions, Cluster, Daemon};
-use futures::{AsyncBufReadExt, StreamExt};
+use cluster::{Churn, ChurnOptions, Daemon};
 use informerd::proto::{Scope, WatchObjectsRequest, cache_service_client::CacheServiceClient};
-use serde::Deserialize;
+
+mod common {
+    pub mod receipts;
+}
+use common::receipts::{Receipts, ms};
 
 /// Of the median event, in ms.
 const LIMIT_P50: f64 = 1.0;
 const ROUNDS: u64 = 3;
 const ROUND: Duration = Duration::from_secs(10);
 const NAMESPACE: &str = "latency";
-
-/// When each version was received, by resourceVersion.
-type Receipts = Arc<Mutex<HashMap<String, Instant>>>;
-
-#[derive(Deserialize)]
-struct Line {
-    object: Object,
-}
-
-#[derive(Deserialize)]
-struct Object {
-    metadata: Metadata,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    resource_version: String,
-}
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -61,7 +43,7 @@ async fn run() -> Result<bool, cluster::Error> {
     };
     let daemon = Daemon::start("kinds: [pods]", cluster.kubeconfig()).await;
     let (direct, served) = (Receipts::default(), Receipts::default());
-    watch_directly(&cluster, direct.clone()).await?;
+    direct.watch_directly(&cluster, "/api/v1/pods").await?;
     watch_informerd(&daemon, served.clone()).await?;
     println!("added latency of informerd over a direct watch of the same events, N = 1 each");
     println!(
@@ -83,14 +65,14 @@ async fn run() -> Result<bool, cluster::Error> {
             return Err(format!("a write failed: {failure}").into());
         }
         let last = writes.last().ok_or("nothing was written")?;
-        wait_for(&direct, &last.resource_version).await?;
-        wait_for(&served, &last.resource_version).await?;
-        let (direct, served) = (take(&direct), take(&served));
+        direct.wait_for(&last.resource_version).await?;
+        served.wait_for(&last.resource_version).await?;
+        let (direct, served) = (direct.take(), served.take());
         // A version that was folded away on the one stream is not on the other: only pairs count.
         let mut added: Vec<f64> = served
             .iter()
             .filter_map(|(version, at)| Some((at, direct.get(version)?)))
-            .map(|(served, direct)| signed_ms(*served, *direct))
+            .map(|(served, direct)| ms(*direct, *served))
             .collect();
         added.sort_by(f64::total_cmp);
         let (p50, p99) = (added[added.len() / 2], added[added.len() * 99 / 100]);
@@ -103,21 +85,6 @@ async fn run() -> Result<bool, cluster::Error> {
     let verdict = if within { "within" } else { "OVER" };
     println!("median p50 {median:.3} ms, {verdict} the limit of {LIMIT_P50} ms");
     Ok(within)
-}
-
-async fn watch_directly(cluster: &Cluster, receipts: Receipts) -> Result<(), cluster::Error> {
-    let client = cluster.client().await;
-    let request = http::Request::get("/api/v1/pods?watch=1&timeoutSeconds=600").body(Vec::new())?;
-    let mut lines = client.request_stream(request).await?.lines();
-    tokio::spawn(async move {
-        while let Some(Ok(line)) = lines.next().await {
-            let at = Instant::now();
-            if let Ok(line) = serde_json::from_str::<Line>(&line) {
-                note(&receipts, line.object.metadata.resource_version, at);
-            }
-        }
-    });
-    Ok(())
 }
 
 async fn watch_informerd(daemon: &Daemon, receipts: Receipts) -> Result<(), cluster::Error> {
@@ -135,39 +102,9 @@ async fn watch_informerd(daemon: &Daemon, receipts: Receipts) -> Result<(), clus
             let at = Instant::now();
             for event in message.events {
                 // A deletion's version is its revision.
-                note(&receipts, event.revision.to_string(), at);
+                receipts.note(event.revision.to_string(), at);
             }
         }
     });
     Ok(())
-}
-
-fn note(receipts: &Receipts, version: String, at: Instant) {
-    receipts
-        .lock()
-        .expect("nobody panics with it")
-        .insert(version, at);
-}
-
-fn take(receipts: &Receipts) -> HashMap<String, Instant> {
-    std::mem::take(&mut *receipts.lock().expect("nobody panics with it"))
-}
-
-async fn wait_for(receipts: &Receipts, version: &str) -> Result<(), cluster::Error> {
-    for _ in 0..500 {
-        if receipts
-            .lock()
-            .expect("nobody panics with it")
-            .contains_key(version)
-        {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    Err(format!("version {version} was not received within 5 s").into())
-}
-
-fn signed_ms(a: Instant, b: Instant) -> f64 {
-    let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
-    if a >= b { ms(a - b) } else { -ms(b - a) }
 }
