@@ -58,15 +58,7 @@ impl Scene {
         let relay = rng.u32(0..3) == 0;
         let size = rng.usize(if relay { 2 } else { 1 }..=4);
         let interval = Duration::from_millis(rng.u64(2000..=5000));
-        let rules = Rules {
-            build: [Build::V6, Build::V8, Build::V81][rng.usize(0..3)],
-            load: Duration::from_millis(rng.u64(2500..4000)),
-            notice: Duration::from_millis(rng.u64(300..2000)),
-            spread: Duration::from_millis(rng.u64(1..600)),
-            migration_rate: rng.u64(100..4000),
-            review: REVIEW,
-            ..Rules::default()
-        };
+        let rules = any_rules(rng);
         let model = Model::new(size, rules, rng.u64(..));
         let settings = ProbeSettings {
             timeout: Duration::from_millis(700),
@@ -107,6 +99,19 @@ impl Scene {
         let size = u32::try_from(self.model.size()).expect("it is small");
         let survey = self.prober.survey(size, &members).await;
         self.judge(&survey)
+    }
+}
+
+/// How fast a cluster of a history is.
+pub(crate) fn any_rules(rng: &mut Rng) -> Rules {
+    Rules {
+        build: [Build::V6, Build::V8, Build::V81][rng.usize(0..3)],
+        load: Duration::from_millis(rng.u64(2500..4000)),
+        notice: Duration::from_millis(rng.u64(300..2000)),
+        spread: Duration::from_millis(rng.u64(1..600)),
+        migration_rate: rng.u64(100..4000),
+        review: REVIEW,
+        ..Rules::default()
     }
 }
 

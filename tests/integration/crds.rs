@@ -53,22 +53,24 @@ async fn install(cluster: &Cluster, version: &str) {
         .await;
 }
 
+/// Applies gadgets; a kind that was only just established refuses them for a moment.
+async fn make(cluster: &Cluster, gadgets: &str) {
+    let path = cluster.kubeconfig().with_extension("gadgets.yaml");
+    std::fs::write(&path, gadgets).unwrap();
+    let path = path.display().to_string();
+    eventually("gadgets can be made", || async {
+        let applied = cluster.kubectl(&["apply", "-f", &path]).await;
+        applied.status.success()
+    })
+    .await;
+}
+
 /// A cluster with two gadgets, a daemon that has them, and a consumer.
 async fn start() -> Option<(Cluster, Daemon, Recorder)> {
     let cluster = cluster::private().await?;
     install(&cluster, "").await;
     let two = gadget("a", "red") + &gadget("b", "blue");
-    eventually("gadgets can be made", || async {
-        let path = cluster.kubeconfig().with_extension("gadgets.yaml");
-        std::fs::write(&path, &two).unwrap();
-        let path = path.display().to_string();
-        cluster
-            .kubectl(&["apply", "-f", &path])
-            .await
-            .status
-            .success()
-    })
-    .await;
+    make(&cluster, &two).await;
     let config = format!("kinds: [{GADGETS}]");
     let daemon = Daemon::start(&config, cluster.kubeconfig()).await;
     let recorder = Recorder::start(daemon.server(), watch_request(GADGETS), None);
@@ -170,17 +172,7 @@ async fn a_crd_that_is_deleted_and_back_at_once_ends_the_streams_of_the_old_one(
     .await;
     assert_eq!(relists(&client, GADGETS, "reappeared").await, 1);
     let recorder = Recorder::start(daemon.server(), watch_request(GADGETS), None);
-    eventually("a new gadget can be made", || async {
-        let path = cluster.kubeconfig().with_extension("gadgets.yaml");
-        std::fs::write(&path, gadget("new", "red")).unwrap();
-        let path = path.display().to_string();
-        cluster
-            .kubectl(&["apply", "-f", &path])
-            .await
-            .status
-            .success()
-    })
-    .await;
+    make(&cluster, &gadget("new", "red")).await;
     let followed = recorder.wait("the new gadget", patience, |it| holds(it, 1));
     let (_, held) = followed.await.last_state().unwrap();
     assert!(held.contains_key("default/new"));

@@ -1,9 +1,9 @@
 //! WaitReadiness: until targets are as asked for, by evidence that is new enough.
 //!
 //! A wait that is made right after a write must not be satisfied by what was before it. Where the caller says a
-//! version, or a uid and a generation of it, that decides. Else the API server is asked once for the version that the object has
-//! now, and what is at or past that counts; where it cannot be asked, whatever the kind is proven to be after the
-//! call came. Answers that rest on probes count only if, beside that, the first was sent after the call came.
+//! version, or a uid and a generation of it, that decides. Else the API server is asked once for the version that the
+//! object has now, and what is at or past that counts; where it cannot be asked, whatever the kind is proven to be
+//! after the call came. Answers that rest on probes count only if, beside that, the first was sent after the call came.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

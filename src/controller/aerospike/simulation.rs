@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep};
 use super::tests::Scene;
 use crate::{
     aerospike::{
-        model::{Build, Model, Rules},
-        simulation::{calm, happen, histories, holds_a_safe_instant, spans},
+        model::Model,
+        simulation::{any_rules, calm, happen, histories, holds_a_safe_instant, spans},
     },
     config::{AerospikeConfig, ProbeMode},
     readiness::{Basis, State},
@@ -40,15 +40,7 @@ async fn history(seed: u64) -> Tally {
     let mut rng = Rng::with_seed(seed);
     let size = rng.usize(1..=4);
     let interval = Duration::from_millis(rng.u64(2000..=5000));
-    let rules = Rules {
-        build: [Build::V6, Build::V8, Build::V81][rng.usize(0..3)],
-        load: Duration::from_millis(rng.u64(2500..4000)),
-        notice: Duration::from_millis(rng.u64(300..2000)),
-        spread: Duration::from_millis(rng.u64(1..600)),
-        migration_rate: rng.u64(100..4000),
-        review: Duration::from_secs(4),
-        ..Rules::default()
-    };
+    let rules = any_rules(&mut rng);
     let config = AerospikeConfig {
         mode: [ProbeMode::Watch, ProbeMode::WatchAndPoll][rng.usize(0..2)],
         probe_interval: interval,
