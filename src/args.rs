@@ -31,6 +31,9 @@ pub enum Command {
     /// Work with the configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make certificates
+    #[command(subcommand)]
+    Certs(CertsCommand),
     /// Read from a running informerd
     #[command(flatten)]
     Read(cli::Command),
@@ -51,6 +54,21 @@ pub struct ServeArgs {
     /// Address of the gRPC port [default: 127.0.0.1:7443]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
+    /// Let in Kubernetes tokens that are made for this audience
+    #[arg(long, value_name = "NAME")]
+    pub token_audience: Option<String>,
+    /// Let in client certificates of the authorities in this file (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub client_ca: Option<PathBuf>,
+    /// Let in whoever calls from this machine and says nothing of itself, with all rights
+    #[arg(long)]
+    pub insecure_loopback: bool,
+    /// The server's certificate (PEM); read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The certificate's key (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// Address of the port for metrics and health [default: 127.0.0.1:7480]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub admin: Option<String>,
@@ -141,6 +159,30 @@ pub struct DemoArgs {
     /// What to log
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "error")]
     pub log_filter: String,
+}
+
+/// `informerd certs`.
+#[derive(Debug, Subcommand)]
+pub enum CertsCommand {
+    /// Make an authority, a server's and a client's certificate for trying out
+    Dev(DevArgs),
+}
+
+/// `informerd certs dev`.
+#[derive(Args, Debug)]
+pub struct DevArgs {
+    /// Where the files go: ca, server and client, each .crt and .key
+    #[arg(value_name = "FOLDER", default_value = "informerd-certs")]
+    pub folder: PathBuf,
+    /// Name or address that the server is reached by; may be repeated
+    #[arg(long = "host", value_name = "HOST", default_values = ["localhost", "127.0.0.1", "::1"])]
+    pub hosts: Vec<String>,
+    /// The client's user name
+    #[arg(long, value_name = "NAME", default_value = "informerd-dev")]
+    pub user: String,
+    /// The client's group
+    #[arg(long, value_name = "NAME")]
+    pub group: Option<String>,
 }
 
 /// `informerd config`.

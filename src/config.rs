@@ -24,6 +24,7 @@ mod facade;
 mod kind;
 mod problem;
 mod read;
+mod trust;
 mod units;
 mod yaml;
 
@@ -31,13 +32,20 @@ pub use aerospike::{AerospikeConfig, AerospikeLogin, AerospikeTls, Patience, Pro
 pub use checks::{KindIdentity, Reads};
 pub use facade::FacadeConfig;
 pub use problem::{ConfigError, Place, Problem};
+pub use trust::{AuthConfig, SensitiveConfig, TlsConfig};
 
 /// The whole configuration, checked as far as that goes without the API server; for the rest see
 /// [`Config::check_kinds`] and [`Config::check_reads`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Of the gRPC port; a loopback address.
+    /// Of the gRPC port; a loopback address unless it is known who is let in, over TLS.
     pub listen: SocketAddr,
+    /// Who is let in.
+    pub auth: AuthConfig,
+    /// How connections are secured; in plain text if it is missing.
+    pub tls: Option<TlsConfig>,
+    /// What is served with care only.
+    pub sensitive: SensitiveConfig,
     /// Of the port for metrics and health.
     pub admin: SocketAddr,
     /// Of the port that speaks Kubernetes's protocol, if there is one; a loopback address.
@@ -129,6 +137,8 @@ pub struct KindConfig {
     pub consistency: Consistency,
     /// Whether only metadata is read.
     pub metadata_only: bool,
+    /// The data of a sensitive kind is wanted nevertheless; said a second time at the top level.
+    pub with_data: bool,
     /// What is not cached.
     pub prune: PruneRules,
     /// Paths to select by, beside those that the API server offers.
@@ -265,6 +275,7 @@ impl KindConfig {
             list: ListStrategy::default(),
             consistency: Consistency::default(),
             metadata_only: false,
+            with_data: false,
             prune: PruneRules::default(),
             selectable: Vec::new(),
             start: Start::default(),
@@ -297,6 +308,20 @@ impl KindConfig {
     /// left the selection instead. (Namespaces do not count: an object cannot leave its own.)
     pub fn is_selected(&self) -> bool {
         !self.label_selector.is_everything() || !self.field_selector.is_everything()
+    }
+
+    /// Reads no more of it than metadata, and of that nothing that repeats the rest.
+    fn leave_out_data(&mut self) {
+        self.metadata_only = true;
+        self.prune.last_applied = true;
+        self.prune.managed_fields = true;
+        if let Some(keep) = &mut self.prune.keep {
+            let metadata = kind::metadata();
+            keep.retain(|path| path.starts_with(&metadata));
+        }
+        let metadata = kind::metadata();
+        self.prune.drop.retain(|path| path.starts_with(&metadata));
+        self.selectable.retain(|path| path.starts_with(&metadata));
     }
 
     /// Whether objects may lack fields that they have upstream.
@@ -383,6 +408,27 @@ impl fmt::Display for Config {
             write!(f, ", kubeListen {kube}")?;
         }
         writeln!(f)?;
+        let AuthConfig {
+            token_audience,
+            client_ca,
+            insecure_loopback,
+        } = &self.auth;
+        let mut ways = Vec::new();
+        if let Some(audience) = token_audience {
+            ways.push(format!("tokens for {audience}"));
+        }
+        if let Some(ca) = client_ca {
+            ways.push(format!("client certificates of {}", ca.display()));
+        }
+        if *insecure_loopback {
+            ways.push("everybody on this machine".to_owned());
+        }
+        if !ways.is_empty() {
+            writeln!(f, "lets in {}", ways.join(", "))?;
+        }
+        if let Some(tls) = &self.tls {
+            writeln!(f, "secured by {}", tls.certificate.display())?;
+        }
         let names: Vec<&str> = self
             .controllers
             .iter()

@@ -24,18 +24,20 @@
 //!
 //! Data goes one way; there are no loops. `app` wires it all and nothing else does. Beside the way stand:
 //! `config` and `args` (what to watch), `upstream` (the connection to the API server), `discovery` (which kinds
-//! it serves), `proof` (asks it whether what is cached is current), `columns` (what tables show of a kind), `aerospike`
-//! (the info protocol: asks database nodes, and judges what they say), `admin` (metrics and health), `client` and `cli`
-//! (the other end of the wire), `kubeconfig`, `telemetry`, `heartbeat`, `shutdown`; and `sandbox` (a Kubernetes in memory, to try all
-//! this out on), which a release image leaves out.
+//! it serves), `auth` (who calls, and what they may see), `tls`, `proof` (asks the API server whether what is cached is
+//! current), `columns` (what tables show of a kind), `aerospike` (the info protocol: asks database nodes, and judges what
+//! they say), `admin` (metrics and health), `client` and `cli` (the other end of the wire), `kubeconfig`, `telemetry`,
+//! `heartbeat`, `shutdown`; and `sandbox` (a Kubernetes in memory, to try all this out on), which a release image leaves
+//! out.
 //!
 //! # Who may know whom
 //!
 //! `object` <- `cache` <- `source`, `feed`, `readiness`, `api`, `admin`; `feed`, `readiness` <- `controller`;
-//! `aerospike` <- `controller`; `readiness` <- `api`; `cache` <- `kubeapi` <- `facade`, and `proof` <- `api`, `facade`.
-//! Only `source`, `discovery`, `proof`, `upstream`, where it polls `controller::aerospike`, and the facade where it
-//! passes a caller's request through, talk to the API server. Only `api`, `client` and `admin` (for health) know gRPC; `cache` knows
-//! neither. Only `app` sees all. `tests/architecture.rs` holds this.
+//! `aerospike` <- `controller`; `readiness` <- `api`; `auth`, `tls` <- `api`; `cache` <- `kubeapi` <- `facade`, and
+//! `proof` <- `api`, `facade`. Only `source`, `discovery`, `proof`, `auth`, `upstream`, where it polls
+//! `controller::aerospike`, and the facade where it passes a caller's request through, talk to the API server. Only
+//! `api`, `client` and `admin` (for health) know gRPC; `cache` knows neither. Only `app` sees all.
+//! `tests/architecture.rs` holds this.
 //!
 //! # Invariants
 //!
@@ -60,6 +62,9 @@
 //!   other pods than there are now; each true verdict's window holds an instant at which it was so, and what is so is
 //!   said within two probe intervals (`aerospike::simulation`, `controller::aerospike::simulation`).
 //! - Invariant: a wait that is made after a write is not satisfied by what was before it (`api::readiness::tests`).
+//! - Invariant: where callers are asked who they are, nothing is looked up for one before the API server has said
+//!   that it may have it, and nothing reaches it 30 s after it may not any more (`auth::tests`,
+//!   `tests/integration/trust.rs`).
 //! - Invariant: a token is given only where all that was sent before it is complete (`api::merge`).
 //!
 //! # What it costs
@@ -73,6 +78,7 @@ pub mod aerospike;
 pub mod api;
 pub mod app;
 pub mod args;
+pub mod auth;
 pub mod cache;
 pub mod cli;
 pub mod client;
@@ -95,4 +101,5 @@ pub mod sandbox;
 pub mod shutdown;
 pub mod source;
 pub mod telemetry;
+pub mod tls;
 pub mod upstream;

@@ -9,9 +9,10 @@ use std::{
 use clap::Parser;
 use informerd::{
     app,
-    args::{Cli, Command, ConfigCommand},
+    args::{CertsCommand, Cli, Command, ConfigCommand, DevArgs},
     cli::{self, Output},
     config,
+    tls::{self, DevCertificates},
 };
 
 fn main() -> ExitCode {
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error, ExitCode::from(2)),
             }
         }
+        Command::Certs(CertsCommand::Dev(args)) => make_certificates(args),
         Command::Read(command) => {
             let mut stdout = io::BufWriter::new(io::stdout());
             let mut output = Output {
@@ -60,6 +62,24 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error, error.exit_code()),
             }
         }
+    }
+}
+
+fn make_certificates(args: DevArgs) -> ExitCode {
+    let asked = DevCertificates {
+        folder: args.folder,
+        hosts: args.hosts,
+        user: args.user,
+        group: args.group,
+    };
+    match tls::write_dev_certificates(&asked) {
+        Ok(files) => {
+            for file in files {
+                println!("{}", file.display());
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error, ExitCode::FAILURE),
     }
 }
 

@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "api",
         &[
+            "auth",
             "cache",
             "digest",
             "object",
@@ -20,9 +21,11 @@ const ARROWS: &[(&str, &[&str])] = &[
             "proto",
             "readiness",
             "shutdown",
+            "tls",
         ],
     ),
     ("args", &["cli"]),
+    ("auth", &["upstream"]),
     ("cache", &["digest", "object"]),
     (
         "cli",
@@ -96,6 +99,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("telemetry", &[]),
+    ("tls", &[]),
     ("upstream", &["args", "config"]),
 ];
 

@@ -59,6 +59,16 @@ impl Config {
                 );
                 problems.push(problem(&kind.places.namespaces, message));
             }
+            let means_it = |name: &String| resolve(name).ok().flatten().as_ref() == Some(&identity);
+            let is_sensitive =
+                identity.resource == "secrets" || self.sensitive.kinds.iter().any(means_it);
+            if is_sensitive && !kind.metadata_only && !kind.with_data {
+                let message = format!(
+                    "`{}` means {}, which are sensitive: write that name, and their data is left out",
+                    kind.resource, identity.resource
+                );
+                problems.push(problem(&kind.place, message));
+            }
             if let Some((_, first)) = known
                 .iter()
                 .find(|(other, _)| other.resource == identity.resource)

@@ -12,7 +12,7 @@ use crate::object::{
     selector::{FieldSelector, MAX_SELECTABLE},
 };
 
-pub(super) const KEYS: [&str; 13] = [
+pub(super) const KEYS: [&str; 14] = [
     "resource",
     "namespaces",
     "labelSelector",
@@ -21,6 +21,7 @@ pub(super) const KEYS: [&str; 13] = [
     "list",
     "consistency",
     "metadataOnly",
+    "withData",
     "prune",
     "selectable",
     "start",
@@ -115,6 +116,12 @@ fn settings(reader: &mut Reader, map: &Map<'_>, kind: &mut KindConfig) {
     if let Some(field) = map.get("metadataOnly") {
         kind.places.metadata_only = reader.place(&field);
         set(&mut kind.metadata_only, reader.boolean(&field));
+    }
+    if let Some(field) = map.get("withData") {
+        set(&mut kind.with_data, reader.boolean(&field));
+        if kind.with_data && kind.metadata_only {
+            reader.refuse(&field, "goes against metadataOnly: remove one of the two");
+        }
     }
     if let Some(field) = map.get("prune") {
         kind.places.prune = reader.place(&field);

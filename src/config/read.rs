@@ -15,6 +15,7 @@ use super::{
     Patience, Place, TombstoneConfig, UpstreamConfig, aerospike, facade,
     kind::{self, KindDefaults},
     problem::refuse_if_any,
+    trust::{self, AuthConfig, SensitiveConfig},
     yaml::{self, Field, Map, Reader},
 };
 use crate::args::ServeArgs;
@@ -22,11 +23,14 @@ use crate::args::ServeArgs;
 const DEFAULT_GRPC_PORT: u16 = 7443;
 const DEFAULT_ADMIN_PORT: u16 = 7480;
 
-pub(super) const TOP: [&str; 14] = [
+pub(super) const TOP: [&str; 17] = [
     "listen",
     "admin",
     "kubeListen",
     "facade",
+    "auth",
+    "tls",
+    "sensitive",
     "upstream",
     "journal",
     "tombstones",
@@ -68,6 +72,9 @@ pub(super) fn config(
         admin: (Ipv4Addr::LOCALHOST, DEFAULT_ADMIN_PORT).into(),
         kube_listen: None,
         facade: FacadeConfig::default(),
+        auth: AuthConfig::default(),
+        tls: None,
+        sensitive: SensitiveConfig::default(),
         upstream: UpstreamConfig::default(),
         bookmark_interval: Duration::from_secs(10),
         shutdown_grace: Duration::from_secs(25),
@@ -85,6 +92,9 @@ pub(super) fn config(
         entries += from_file(&mut reader, &Field::root(&node), &mut config, &mut defaults);
     }
     from_flags(&mut reader, args, &mut config, &defaults);
+    trust::flags(&mut reader, args, &mut config);
+    trust::check(&mut reader, &config);
+    trust::withhold(&mut reader, &mut config);
     if entries == 0 {
         let place = match file {
             Some((file, _)) => Place::At {
@@ -132,7 +142,7 @@ fn from_file(
         set(
             &mut config.listen,
             text.and_then(|text| {
-                grpc_address(text)
+                address(text, DEFAULT_GRPC_PORT)
                     .map_err(|error| reader.refuse(&field, error))
                     .ok()
             }),
@@ -162,6 +172,15 @@ fn from_file(
     }
     if let Some(field) = top.get("facade") {
         facade::read(reader, &field, &mut config.facade);
+    }
+    if let Some(field) = top.get("auth") {
+        trust::auth(reader, &field, &mut config.auth);
+    }
+    if let Some(field) = top.get("tls") {
+        config.tls = trust::tls(reader, &field);
+    }
+    if let Some(field) = top.get("sensitive") {
+        config.sensitive = trust::sensitive(reader, &field);
     }
     if let Some(field) = top.get("upstream") {
         upstream(reader, &field, &mut config.upstream);
@@ -215,7 +234,7 @@ fn from_flags(reader: &mut Reader, args: &ServeArgs, config: &mut Config, defaul
     if let Some(text) = &args.listen {
         set(
             &mut config.listen,
-            grpc_address(text)
+            address(text, DEFAULT_GRPC_PORT)
                 .map_err(|error| refuse("--listen", text, error))
                 .ok(),
         );
@@ -371,18 +390,14 @@ fn filter(text: &str) -> Result<String, String> {
     }
 }
 
-fn grpc_address(text: &str) -> Result<SocketAddr, String> {
-    loopback(text, DEFAULT_GRPC_PORT)
-}
-
 pub(super) fn loopback(text: &str, port: u16) -> Result<SocketAddr, String> {
     let address = address(text, port)?;
     if address.ip().is_loopback() {
         return Ok(address);
     }
     Err(format!(
-        "{address} can be reached from other machines, and informerd does not know yet who its consumers are: \
-         write 127.0.0.1:{}",
+        "{address} can be reached from other machines, and whoever reads by Kubernetes's protocol is not asked yet \
+         who it is: write 127.0.0.1:{}",
         address.port()
     ))
 }

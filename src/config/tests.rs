@@ -61,6 +61,9 @@ fn the_example_is_valid_and_shows_every_setting() {
         .chain(&read::UPSTREAM)
         .chain(&aerospike::AEROSPIKE)
         .chain(&aerospike::PATIENCE)
+        .chain(&trust::AUTH)
+        .chain(&trust::TLS)
+        .chain(&trust::SENSITIVE)
         .chain(&kind::KEYS)
     {
         assert!(text.contains(&format!("{key}:")), "{key} is not shown");
@@ -142,7 +145,7 @@ fn flags_add_kinds_and_go_before_the_file() {
 fn wrong_flags_are_named() {
     let args = ServeArgs {
         kinds: vec!["pods/log".to_owned(), "no".to_owned(), "no".to_owned()],
-        listen: Some("0.0.0.0:7443".to_owned()),
+        listen: Some("somewhere".to_owned()),
         admin: Some("localhost".to_owned()),
         log_format: Some("xml".to_owned()),
         log_filter: Some("a=b=c".to_owned()),
@@ -152,8 +155,7 @@ fn wrong_flags_are_named() {
     let lines: Vec<&str> = error.lines().collect();
     assert_eq!(
         lines[0],
-        "--listen 0.0.0.0:7443: 0.0.0.0:7443 can be reached from other machines, and informerd does not know yet \
-         who its consumers are: write 127.0.0.1:7443"
+        "--listen somewhere: not an address and port: write an IP address and a port, as in 127.0.0.1:7443"
     );
     assert_eq!(
         lines[1],
@@ -193,8 +195,8 @@ fn the_facade_is_off_until_it_has_an_address_on_loopback() {
     assert_eq!(config.kube_listen, None);
     assert_eq!(
         errors("kubeListen: 10.0.0.1:7481\nkinds: [pods]"),
-        "c.yaml:1:13: kubeListen: 10.0.0.1:7481 can be reached from other machines, and informerd does not know yet \
-         who its consumers are: write 127.0.0.1:7481"
+        "c.yaml:1:13: kubeListen: 10.0.0.1:7481 can be reached from other machines, and whoever reads by Kubernetes's \
+         protocol is not asked yet who it is: write 127.0.0.1:7481"
     );
     assert_eq!(
         errors("listen: 127.0.0.1:1\nkubeListen: 127.0.0.1:1\nkinds: [pods]"),
@@ -588,4 +590,136 @@ proptest! {
     ) {
         let _ = parse(&format!("{key}: {value}\nkinds:\n- resource: pods\n  {key}: {value}\n"), &ServeArgs::default());
     }
+}
+
+#[test]
+fn a_port_that_others_reach_needs_to_know_who_they_are_and_to_be_secured() {
+    let secured = "tls: {certificate: a.crt, key: a.key}\nkinds: [pods]\n";
+    let open = errors("listen: 0.0.0.0:7443\nkinds: [pods]\n");
+    assert!(
+        open.contains(
+            "auth: 0.0.0.0:7443 can be reached from other machines, and nothing says who"
+        ),
+        "{open}"
+    );
+    assert!(open.contains("informerd certs dev"), "{open}");
+    let nobody_asked = errors(&format!("listen: 10.0.0.1:1\n{secured}"));
+    assert!(nobody_asked.contains("auth: {tokens: {audience: informerd}}"));
+    let in_the_clear = errors("listen: 10.0.0.1:1\nauth: {tokens: {}}\nkinds: [pods]\n");
+    assert!(in_the_clear.contains("in plain text"), "{in_the_clear}");
+    let anybody = errors(&format!(
+        "listen: 10.0.0.1:1\nauth: {{tokens: {{}}, insecureLoopback: true}}\n{secured}"
+    ));
+    assert!(
+        anybody.contains("auth.insecureLoopback: lets in"),
+        "{anybody}"
+    );
+
+    for auth in ["tokens: {}", "clientCertificates: {ca: ca.crt}"] {
+        let config = valid(&format!("listen: 10.0.0.1:1\nauth: {{{auth}}}\n{secured}"));
+        assert!(config.auth.asks());
+    }
+    let tokens = valid(&format!("auth: {{tokens: {{}}}}\n{secured}"));
+    assert_eq!(tokens.auth.token_audience.as_deref(), Some("informerd"));
+    assert!(!valid("kinds: [pods]").auth.is_any());
+}
+
+#[test]
+fn half_a_way_in_is_refused() {
+    for (wrong, why) in [
+        ("auth: {clientCertificates: {ca: ca.crt}}", "only over TLS"),
+        ("auth: {clientCertificates: {}}", "names no authority"),
+        ("auth: {tokens: {audience: ''}}", "audience is empty"),
+        ("tls: {certificate: a.crt}", "and its key"),
+    ] {
+        let said = errors(&format!("{wrong}\nkinds: [pods]\n"));
+        assert!(said.contains(why), "{wrong}: {said}");
+    }
+}
+
+#[test]
+fn the_kubernetes_port_is_no_way_around_the_door() {
+    let both = "kubeListen: 127.0.0.1:7481\nkinds: [pods]\n";
+    let around = errors(&format!("auth: {{tokens: {{}}}}\n{both}"));
+    assert!(
+        around.contains("kubeListen: whoever reads by Kubernetes's protocol is not asked yet"),
+        "{around}"
+    );
+    let said = valid(&format!(
+        "auth: {{tokens: {{}}, insecureLoopback: true}}\n{both}"
+    ));
+    assert!(said.kube_listen.is_some());
+}
+
+#[test]
+fn the_flags_say_who_is_let_in_as_the_file_does() {
+    let args = ServeArgs {
+        listen: Some("0.0.0.0:7443".to_owned()),
+        token_audience: Some("mine".to_owned()),
+        client_ca: Some("ca.crt".into()),
+        tls_certificate: Some("a.crt".into()),
+        tls_key: Some("a.key".into()),
+        ..ServeArgs::default()
+    };
+    let config = parse("kinds: [pods]", &args).unwrap();
+    assert_eq!(config.auth.token_audience.as_deref(), Some("mine"));
+    assert_eq!(config.auth.client_ca, Some("ca.crt".into()));
+    assert!(config.tls.is_some());
+    let half = ServeArgs {
+        tls_key: None,
+        ..args
+    };
+    assert!(parse("kinds: [pods]", &half).is_err());
+}
+
+#[test]
+fn secrets_are_served_without_their_data_unless_that_is_said_twice() {
+    let kind = |text: &str| valid(text).kinds[0].clone();
+    for name in ["secrets", "secret", "Secret", "secrets.v1"] {
+        let secrets = kind(&format!(
+            "kinds:\n- resource: {name}\n  prune: {{lastApplied: false, keep: [.data, .metadata.annotations]}}\n"
+        ));
+        assert!(
+            secrets.metadata_only && secrets.prune.last_applied,
+            "{name}"
+        );
+        assert!(
+            !format!("{:?}", secrets.prune).contains("data\"]"),
+            "{name}"
+        );
+    }
+    let twice = "sensitive: {withData: [secrets]}\nkinds: [{resource: secrets, withData: true}]\n";
+    assert!(!kind(twice).metadata_only);
+    for once in [
+        "kinds: [{resource: secrets, withData: true}]",
+        "sensitive: {withData: [secrets]}\nkinds: [secrets]",
+    ] {
+        assert!(errors(once).contains("said twice"), "{once}");
+    }
+    let listed = "sensitive: {kinds: [configmaps]}\nkinds: [configmaps]\n";
+    assert!(kind(listed).metadata_only);
+    assert!(!kind("kinds: [configmaps]").metadata_only);
+    assert!(!kind("kinds: [secrets.example.com]").metadata_only);
+    let needless = errors("kinds: [{resource: pods, withData: true}]");
+    assert!(needless.contains("not sensitive"), "{needless}");
+}
+
+#[test]
+fn another_name_of_a_sensitive_kind_is_found_out_once_the_api_server_says_what_it_means() {
+    let config = valid("sensitive: {kinds: [configmaps]}\nkinds: [cm, pods]\n");
+    let resolve = |name: &str| {
+        let resource = match name {
+            "cm" | "configmaps" => "configmaps",
+            other => other,
+        };
+        Ok(Some(KindIdentity {
+            resource: resource.to_owned(),
+            namespaced: true,
+        }))
+    };
+    let error = config.check_kinds(resolve).unwrap_err().to_string();
+    assert!(
+        error.contains("`cm` means configmaps, which are sensitive"),
+        "{error}"
+    );
 }

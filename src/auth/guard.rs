@@ -1,0 +1,195 @@
+//! The door: who calls, whether they may, and whether they still may.
+
+use std::{fmt, sync::Arc};
+
+use http::HeaderMap;
+
+use super::{
+    AuthError, Reviews,
+    attributes::Attributes,
+    authenticate::{Authentication, Authenticator, Presented},
+    authorize::{Authorizer, Urgency},
+    budget::Rate,
+    identity::{Identity, Subject},
+    impersonate,
+    rights::{Holder, Lease},
+    secret::Fingerprints,
+};
+
+/// How much the API server is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// TokenReviews a second, and as many SubjectAccessReviews.
+    pub reviews_per_second: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            reviews_per_second: 50,
+        }
+    }
+}
+
+/// See the module's documentation. Clones are the same door.
+#[derive(Clone)]
+pub struct Guard(Arc<Inner>);
+
+struct Inner {
+    authenticator: Authenticator,
+    authorizer: Authorizer,
+    fingerprints: Arc<Fingerprints>,
+    holder: Holder,
+}
+
+impl Guard {
+    /// Lets in whoever proves to be somebody in one of these ways. `None` where the system has no randomness.
+    pub fn new(how: Authentication, reviews: Arc<dyn Reviews>, settings: Settings) -> Option<Self> {
+        let fingerprints = Arc::new(Fingerprints::random()?);
+        let rate = Rate {
+            per_second: settings.reviews_per_second,
+            burst: settings.reviews_per_second,
+        };
+        let (asked, keys) = (Arc::clone(&reviews), Arc::clone(&fingerprints));
+        Some(Self(Arc::new(Inner {
+            authenticator: Authenticator::new(how, asked, keys, rate),
+            authorizer: Authorizer::new(reviews, Arc::clone(&fingerprints), rate),
+            fingerprints,
+            holder: Holder::default(),
+        })))
+    }
+
+    /// Who calls, and for whom it acts.
+    pub async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        presented: &Arc<Presented>,
+    ) -> Result<Subject, AuthError> {
+        let subject = self.0.authenticator.subject(headers, presented).await?;
+        let Some((identity, needed)) = impersonate::asked(headers)? else {
+            return Ok(subject);
+        };
+        let subject = Subject {
+            identity: Arc::new(identity),
+            impersonation: needed.into(),
+            ..subject
+        };
+        self.may_impersonate(&subject, Urgency::NewCall).await?;
+        Ok(subject)
+    }
+
+    /// Whether a caller may do something, before anything is looked up for it.
+    pub async fn authorize(
+        &self,
+        subject: &Subject,
+        attributes: &Attributes,
+    ) -> Result<(), AuthError> {
+        self.check(subject, attributes, Urgency::NewCall).await
+    }
+
+    /// The same for several; the error is of the first that is missing.
+    pub async fn authorize_all(
+        &self,
+        subject: &Subject,
+        all: &[Attributes],
+    ) -> Result<(), AuthError> {
+        self.check_all(subject, all, Urgency::NewCall).await
+    }
+
+    /// Rights that a stream rests on: they were there when it was opened, and are looked for again as long as it
+    /// is. Streams that rest on the same share the questions.
+    pub fn hold(&self, subject: &Subject, all: Vec<Attributes>) -> Lease {
+        self.0.holder.hold(self, subject, all)
+    }
+
+    /// Asks again, of a stream that is open, who its caller is and what it may. Returns the caller as it is now.
+    pub(super) async fn confirm(
+        &self,
+        subject: &Subject,
+        all: &[Attributes],
+    ) -> Result<Subject, AuthError> {
+        let fresh = self.0.authenticator.again(subject).await?;
+        let fresh = if subject.is_impersonated() {
+            Subject {
+                identity: Arc::clone(&subject.identity),
+                impersonation: Arc::clone(&subject.impersonation),
+                ..fresh
+            }
+        } else {
+            fresh
+        };
+        self.may_impersonate(&fresh, Urgency::OpenStream).await?;
+        self.check_all(&fresh, all, Urgency::OpenStream).await?;
+        Ok(fresh)
+    }
+
+    /// Stands for a caller's credentials and what it asked for.
+    pub(super) fn fingerprint(&self, subject: &Subject, all: &[Attributes]) -> [u8; 32] {
+        use super::identity::Proof;
+        let fingerprints = &self.0.fingerprints;
+        let credential = match &subject.proof {
+            Proof::Token(token) => fingerprints.of("held token", [token.expose().as_bytes()]),
+            Proof::Certificate(presented) => fingerprints.of(
+                "held certificate",
+                presented.chain.iter().map(|der| der.as_ref()),
+            ),
+            Proof::Loopback => fingerprints.of("held loopback", []),
+        };
+        let identity = subject.identity.fingerprint(fingerprints);
+        let all = serde_json::to_vec(all).unwrap_or_default();
+        fingerprints.of("held", [&credential[..], &identity, &all])
+    }
+
+    async fn may_impersonate(&self, subject: &Subject, urgency: Urgency) -> Result<(), AuthError> {
+        use super::identity::Proof;
+        if matches!(subject.proof, Proof::Loopback) {
+            return Ok(());
+        }
+        for needed in subject.impersonation.iter() {
+            self.ask(&subject.real, needed, urgency).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_all(
+        &self,
+        subject: &Subject,
+        all: &[Attributes],
+        urgency: Urgency,
+    ) -> Result<(), AuthError> {
+        for attributes in all {
+            self.check(subject, attributes, urgency).await?;
+        }
+        Ok(())
+    }
+
+    async fn check(
+        &self,
+        subject: &Subject,
+        attributes: &Attributes,
+        urgency: Urgency,
+    ) -> Result<(), AuthError> {
+        if subject.is_trusted() {
+            return Ok(());
+        }
+        self.ask(&subject.identity, attributes, urgency).await
+    }
+
+    async fn ask(
+        &self,
+        identity: &Arc<Identity>,
+        attributes: &Attributes,
+        urgency: Urgency,
+    ) -> Result<(), AuthError> {
+        self.0.authorizer.check(identity, attributes, urgency).await
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("authenticator", &self.0.authenticator)
+            .field("authorizer", &self.0.authorizer)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,222 @@
+//! The rights of streams that stay open: looked for again and again, and what happens when they are gone.
+//!
+//! An answer is at most ten seconds old when it is used, and asked for at most every [`AGAIN`]; so what is
+//! revoked ends within half a minute. While the API server cannot be asked, what was open stays open, for a time:
+//! to cut every consumer because the API server restarts would make each of its restarts an outage.
+//!
+//! A task looks, not the stream: a stream whose consumer reads nothing is not run either.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use super::{AuthError, attributes::Attributes, guard::Guard, identity::Subject};
+
+/// How often rights are looked for again, at most; a little sooner, so that not all ask at once.
+const AGAIN: Duration = Duration::from_secs(16);
+/// How soon after the API server could not be asked.
+const RETRY: Duration = Duration::from_secs(3);
+/// For how long streams go on while it cannot be asked.
+const UNPROVEN: Duration = Duration::from_secs(600);
+/// How long a stream may take to end by itself before its connection is cut.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Why rights are over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// A permission is gone, or the credentials are not believed any more.
+    Revoked(AuthError),
+    /// The credentials have ended at their time.
+    Expired,
+    /// Nobody could be asked for too long.
+    Unproven(AuthError),
+}
+
+impl Over {
+    /// For metrics and the log.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Revoked(_) => "revoked",
+            Self::Expired => "expired",
+            Self::Unproven(_) => "unproven",
+        }
+    }
+}
+
+/// Rights that one or more streams rest on.
+pub struct Rights {
+    over: watch::Receiver<Option<Over>>,
+    leases: Arc<Mutex<Vec<Weak<Connection>>>>,
+    _looking: AbortOnDropHandle<()>,
+}
+
+/// One stream's hold on its rights. The stream ends soon after they are over, and then drops it.
+pub struct Lease {
+    rights: Arc<Rights>,
+    over: watch::Receiver<Option<Over>>,
+    connection: Option<Arc<Connection>>,
+}
+
+/// What is cut if the stream cannot end by itself, because its consumer does not read.
+struct Connection(CancellationToken);
+
+impl Lease {
+    /// Why the rights are over, if they are.
+    pub fn over(&self) -> Option<Over> {
+        self.over.borrow().clone()
+    }
+
+    /// Until they are over.
+    pub async fn ended(&mut self) -> Over {
+        self.when_over().await
+    }
+
+    /// The same, for whoever waits for it beside other things again and again.
+    pub fn when_over(&self) -> impl Future<Output = Over> + Send + use<> {
+        let mut over = self.over.clone();
+        async move {
+            match over.wait_for(Option::is_some).await.as_deref() {
+                Ok(Some(over)) => over.clone(),
+                // Nobody looks any more: then nobody vouches for them either.
+                _ => Over::Unproven(AuthError::Unavailable("nobody asks any more".to_owned())),
+            }
+        }
+    }
+
+    /// Cuts this connection if the stream is still there two seconds after its rights ended: what is queued for a
+    /// consumer that does not read must not reach it later.
+    pub fn cuts(&mut self, connection: CancellationToken) {
+        let connection = Arc::new(Connection(connection));
+        let mut leases = lock(&self.rights.leases);
+        if leases.len() == leases.capacity() {
+            leases.retain(|lease| lease.strong_count() > 0);
+        }
+        leases.push(Arc::downgrade(&connection));
+        drop(leases);
+        self.connection = Some(connection);
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("over", &*self.over.borrow())
+            .field("cuts", &self.connection.is_some())
+            .finish()
+    }
+}
+
+/// The rights that are held.
+#[derive(Default)]
+pub(super) struct Holder(Mutex<HashMap<[u8; 32], Weak<Rights>>>);
+
+/// Rights that nobody holds any more are swept once there are so many entries.
+const SWEEP: usize = 1024;
+
+impl Holder {
+    pub(super) fn hold(&self, guard: &Guard, subject: &Subject, all: Vec<Attributes>) -> Lease {
+        let key = guard.fingerprint(subject, &all);
+        let mut held = lock(&self.0);
+        let known = held.get(&key).and_then(Weak::upgrade);
+        let rights = known.filter(|rights| rights.over.borrow().is_none());
+        let rights = rights.unwrap_or_else(|| {
+            if held.len() >= SWEEP && held.len() == held.capacity() {
+                held.retain(|_, rights| rights.strong_count() > 0);
+            }
+            let rights = Arc::new(Rights::new(guard.clone(), subject.clone(), all));
+            held.insert(key, Arc::downgrade(&rights));
+            rights
+        });
+        Lease {
+            over: rights.over.clone(),
+            rights,
+            connection: None,
+        }
+    }
+}
+
+impl Rights {
+    fn new(guard: Guard, subject: Subject, all: Vec<Attributes>) -> Self {
+        let (tell, over) = watch::channel(None);
+        let leases = Arc::<Mutex<Vec<Weak<Connection>>>>::default();
+        let held = Arc::clone(&leases);
+        let looking = tokio::spawn(async move {
+            let reason = look(&guard, subject, &all).await;
+            metrics::counter!("informerd_auth_streams_ended_total", "reason" => reason.as_str())
+                .increment(1);
+            tell.send_replace(Some(reason));
+            sleep(LAST_WORDS).await;
+            for connection in lock(&held).drain(..) {
+                if let Some(connection) = connection.upgrade() {
+                    connection.0.cancel();
+                }
+            }
+            // Leases still look.
+            tell.closed().await;
+        });
+        Self {
+            over,
+            leases,
+            _looking: AbortOnDropHandle::new(looking),
+        }
+    }
+}
+
+impl fmt::Debug for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rights")
+            .field("over", &*self.over.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Until the rights are over.
+async fn look(guard: &Guard, mut subject: Subject, all: &[Attributes]) -> Over {
+    let mut ends = subject.expires.map(on_our_clock);
+    let mut proven = Instant::now();
+    let mut wait = jittered(AGAIN);
+    loop {
+        let next = Instant::now() + wait;
+        sleep_until(ends.map_or(next, |ends| ends.min(next))).await;
+        if ends.is_some_and(|ends| ends <= Instant::now()) {
+            return Over::Expired;
+        }
+        match guard.confirm(&subject, all).await {
+            Ok(fresh) => {
+                if fresh.expires != subject.expires {
+                    ends = fresh.expires.map(on_our_clock);
+                }
+                subject = fresh;
+                proven = Instant::now();
+                wait = jittered(AGAIN);
+            }
+            Err(error) if !error.is_undecided() => return Over::Revoked(error),
+            Err(error) if proven.elapsed() >= UNPROVEN => return Over::Unproven(error),
+            // Until the time is up, and not beyond.
+            Err(_) => wait = jittered(RETRY).min(UNPROVEN.saturating_sub(proven.elapsed())),
+        }
+    }
+}
+
+/// The clock that nobody sets.
+fn on_our_clock(at: SystemTime) -> Instant {
+    Instant::now() + at.duration_since(SystemTime::now()).unwrap_or_default()
+}
+
+/// Between three quarters and all of it.
+fn jittered(all: Duration) -> Duration {
+    all.mul_f64(0.75 + fastrand::f64() / 4.0)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,275 @@
+//! Reads who is let in, how connections are secured, and what is served with care only; and refuses what would
+//! let in anybody by accident.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use super::{
+    Config, KindConfig, Place,
+    read::set,
+    yaml::{Field, Reader},
+};
+use crate::args::ServeArgs;
+
+/// Who is let in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// Kubernetes tokens for this audience.
+    pub token_audience: Option<String>,
+    /// Client certificates of the authorities in this file.
+    pub client_ca: Option<PathBuf>,
+    /// Whoever calls from this machine and says nothing of itself may do everything.
+    pub insecure_loopback: bool,
+}
+
+/// How connections are secured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The server's certificate, and those that lead from it to its authority.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// Kinds that are served without their data, beside Secrets; and those of which the data is served nevertheless.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SensitiveConfig {
+    /// More kinds to take care of, as the config names them.
+    pub kinds: Vec<String>,
+    /// The first of the two times that it must be said.
+    pub with_data: Vec<String>,
+}
+
+impl AuthConfig {
+    /// Whether anybody has to say who it is. Where nothing is configured, calls from this machine are all there
+    /// are, and need not.
+    pub fn is_any(&self) -> bool {
+        self.asks() || self.insecure_loopback
+    }
+
+    /// Whether somebody can be let in who is elsewhere.
+    pub fn asks(&self) -> bool {
+        self.token_audience.is_some() || self.client_ca.is_some()
+    }
+}
+
+pub(super) const AUTH: [&str; 3] = ["tokens", "clientCertificates", "insecureLoopback"];
+pub(super) const TLS: [&str; 2] = ["certificate", "key"];
+pub(super) const SENSITIVE: [&str; 2] = ["kinds", "withData"];
+/// What tokens are for, where the config does not say.
+const AUDIENCE: &str = "informerd";
+
+pub(super) fn auth(reader: &mut Reader, field: &Field<'_>, auth: &mut AuthConfig) {
+    let map = reader.map(field, &AUTH);
+    if let Some(field) = map.get("tokens") {
+        let map = reader.map(&field, &["audience"]);
+        let audience = match map.get("audience") {
+            Some(field) => reader.text(&field).map(str::to_owned),
+            None => Some(AUDIENCE.to_owned()),
+        };
+        auth.token_audience = audience.filter(|audience| !audience.is_empty());
+        if auth.token_audience.is_none() {
+            reader.refuse(
+                &field,
+                "the audience is empty: write audience: informerd, or another name that tokens are made for",
+            );
+        }
+    }
+    if let Some(field) = map.get("clientCertificates") {
+        let map = reader.map(&field, &["ca"]);
+        auth.client_ca = match map.get("ca") {
+            Some(field) => file(reader, &field),
+            None => {
+                reader.refuse(
+                    &field,
+                    "names no authority: write ca: FILE, the authorities that sign client certificates",
+                );
+                None
+            }
+        };
+    }
+    if let Some(field) = map.get("insecureLoopback") {
+        set(&mut auth.insecure_loopback, reader.boolean(&field));
+    }
+}
+
+pub(super) fn tls(reader: &mut Reader, field: &Field<'_>) -> Option<TlsConfig> {
+    let map = reader.map(field, &TLS);
+    let [certificate, key] = TLS.map(|key| map.get(key));
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(TlsConfig {
+            certificate: file(reader, &certificate)?,
+            key: file(reader, &key)?,
+        }),
+        _ => {
+            reader.refuse(
+                field,
+                "takes a certificate and its key: write certificate: FILE and key: FILE",
+            );
+            None
+        }
+    }
+}
+
+pub(super) fn sensitive(reader: &mut Reader, field: &Field<'_>) -> SensitiveConfig {
+    let map = reader.map(field, &SENSITIVE);
+    let mut names = |key: &str| {
+        let Some(field) = map.get(key) else {
+            return Vec::new();
+        };
+        let names = reader.list(&field);
+        let names = names.iter().filter_map(|name| reader.text(name));
+        names.map(str::to_owned).collect()
+    };
+    SensitiveConfig {
+        kinds: names("kinds"),
+        with_data: names("withData"),
+    }
+}
+
+fn file(reader: &mut Reader, field: &Field<'_>) -> Option<PathBuf> {
+    let text = reader.text(field)?;
+    if text.is_empty() {
+        reader.refuse(field, "is empty: write the path of a file");
+        return None;
+    }
+    Some(text.into())
+}
+
+pub(super) fn flags(reader: &mut Reader, args: &ServeArgs, config: &mut Config) {
+    if let Some(audience) = &args.token_audience {
+        config.auth.token_audience = Some(audience.clone()).filter(|it| !it.is_empty());
+    }
+    if let Some(ca) = &args.client_ca {
+        config.auth.client_ca = Some(ca.clone());
+    }
+    config.auth.insecure_loopback |= args.insecure_loopback;
+    match (&args.tls_certificate, &args.tls_key) {
+        (Some(certificate), Some(key)) => {
+            config.tls = Some(TlsConfig {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            });
+        }
+        (None, None) => {}
+        _ => reader.refuse_at(
+            Place::Flag("--tls-certificate, --tls-key".to_owned()),
+            "",
+            "one goes with the other: give both",
+        ),
+    }
+}
+
+/// What must not be together, once everything is read.
+pub(super) fn check(reader: &mut Reader, config: &Config) {
+    let mut refuse = |setting: &str, message: String| {
+        reader.refuse_at(Place::Default, setting, message);
+    };
+    let Config {
+        listen,
+        kube_listen,
+        auth,
+        tls,
+        ..
+    } = config;
+    if kube_listen.is_some() && auth.asks() && !auth.insecure_loopback {
+        refuse(
+            "kubeListen",
+            "whoever reads by Kubernetes's protocol is not asked yet who it is, and could read there what `auth` \
+             keeps from it: remove it, or let in everybody on this machine with auth: {insecureLoopback: true}"
+                .into(),
+        );
+    }
+    if auth.client_ca.is_some() && tls.is_none() {
+        refuse(
+            "auth.clientCertificates",
+            "clients show certificates only over TLS: write tls: {certificate: FILE, key: FILE}"
+                .into(),
+        );
+    }
+    if listen.ip().is_loopback() {
+        return;
+    }
+    if auth.insecure_loopback {
+        refuse(
+            "auth.insecureLoopback",
+            format!(
+                "lets in whoever is on this machine, and {listen} can be reached from others, by way of proxies \
+                 too: remove it, or listen on 127.0.0.1:{}",
+                listen.port()
+            ),
+        );
+    }
+    if !auth.asks() {
+        refuse("auth", nobody_asked(*listen));
+    }
+    if tls.is_none() {
+        refuse(
+            "tls",
+            format!(
+                "{listen} can be reached from other machines, and tokens and objects would go there in plain text: \
+                 write tls: {{certificate: FILE, key: FILE}} (`informerd certs dev` makes some for trying out), or \
+                 listen on 127.0.0.1:{}",
+                listen.port()
+            ),
+        );
+    }
+}
+
+fn nobody_asked(listen: SocketAddr) -> String {
+    format!(
+        "{listen} can be reached from other machines, and nothing says who is let in: write auth: {{tokens: \
+         {{audience: informerd}}}} for Kubernetes tokens, auth: {{clientCertificates: {{ca: FILE}}}} for \
+         certificates, or listen on 127.0.0.1:{}",
+        listen.port()
+    )
+}
+
+/// Leaves out the data of kinds that are sensitive, unless the config says twice that it is wanted.
+pub(super) fn withhold(reader: &mut Reader, config: &mut Config) {
+    let Config {
+        sensitive, kinds, ..
+    } = config;
+    let named = |names: &[String], kind: &KindConfig| {
+        names
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(&kind.resource))
+    };
+    for kind in kinds {
+        let is_sensitive = is_secrets(&kind.resource) || named(&sensitive.kinds, kind);
+        match (kind.with_data, named(&sensitive.with_data, kind)) {
+            (true, true) => {}
+            (false, false) if is_sensitive => kind.leave_out_data(),
+            (false, false) => {}
+            (true, false) if is_sensitive => {
+                let message = format!(
+                    "the data of {0} is served only if that is said twice: write sensitive: {{withData: [{0}]}} at \
+                     the top level too, or remove it here",
+                    kind.resource
+                );
+                reader.refuse_at(kind.place.clone(), "withData", message);
+            }
+            (true, false) => {
+                let message = format!(
+                    "{} are not sensitive, their data is served anyway: remove it",
+                    kind.resource
+                );
+                reader.refuse_at(kind.place.clone(), "withData", message);
+            }
+            (false, true) => {
+                let message = format!(
+                    "the data of {} is served only if that is said twice: write withData: true there too, or remove \
+                     it from sensitive.withData",
+                    kind.resource
+                );
+                reader.refuse_at(kind.place.clone(), "", message);
+            }
+        }
+    }
+}
+
+/// Whether a name means the core group's Secrets.
+pub(super) fn is_secrets(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let (kind, rest) = name.split_once('.').unwrap_or((&name, ""));
+    matches!(kind, "secret" | "secrets") && matches!(rest, "" | "v1")
+}

@@ -1,0 +1,153 @@
+//! Handshakes: in the background, so many at once and no longer than a few seconds each, so that nobody who
+//! connects and says nothing keeps others out.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use rustls::pki_types::CertificateDer;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::reload::Tls;
+
+/// Bounds of handshakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// At once. Whoever comes beyond is refused: its client tries again, and what is under way gets done.
+    pub at_once: usize,
+    /// How long one may take.
+    pub patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            at_once: 256,
+            patience: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Makes connections that were accepted secure. Clones share the limits.
+#[derive(Clone, Debug)]
+pub struct Acceptor {
+    tls: Tls,
+    permits: Arc<Semaphore>,
+    patience: Duration,
+}
+
+impl Acceptor {
+    /// With the certificates that are in use at each handshake.
+    pub fn new(tls: Tls, limits: Limits) -> Self {
+        Self {
+            tls,
+            permits: Arc::new(Semaphore::new(limits.at_once)),
+            patience: limits.patience,
+        }
+    }
+
+    /// A handshake; nothing where it failed, which has been counted.
+    pub async fn accept(&self, stream: TcpStream) -> Option<Secured> {
+        let count = |result: &'static str| {
+            metrics::counter!("informerd_tls_handshakes_total", "result" => result).increment(1);
+        };
+        let Ok(_permit) = self.permits.try_acquire() else {
+            count("refused");
+            return None;
+        };
+        let peer = stream.peer_addr().ok();
+        let acceptor = TlsAcceptor::from(self.tls.server());
+        match timeout(self.patience, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => {
+                count("done");
+                Some(Secured(Box::new(stream)))
+            }
+            Ok(Err(error)) => {
+                count("failed");
+                tracing::debug!(?peer, %error, "a TLS handshake failed");
+                None
+            }
+            Err(_) => {
+                count("timeout");
+                None
+            }
+        }
+    }
+}
+
+/// A connection after its handshake.
+#[derive(Debug)]
+pub struct Secured(Box<TlsStream<TcpStream>>);
+
+impl Secured {
+    /// The client's certificate and those that lead from it to the authority; empty where it has none. Verified.
+    pub fn client_chain(&self) -> Vec<CertificateDer<'static>> {
+        let (_, connection) = self.0.get_ref();
+        let chain = connection.peer_certificates().unwrap_or_default();
+        chain.to_vec()
+    }
+
+    /// What was agreed on to speak over it: `h2`, `http/1.1`, or nothing.
+    pub fn protocol(&self) -> &[u8] {
+        self.0.get_ref().1.alpn_protocol().unwrap_or_default()
+    }
+
+    /// The connection below.
+    pub fn tcp(&self) -> &TcpStream {
+        self.0.get_ref().0
+    }
+}
+
+impl AsyncRead for Secured {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Secured {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+#[path = "accept_tests.rs"]
+mod tests;
