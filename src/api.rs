@@ -5,21 +5,22 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::StreamExt;
-use tonic::transport::{Server, server::TcpConnectInfo};
+use tonic::transport::Server;
 
 use crate::{
     cache::{Catalog, Limits},
     proof::Prover,
     readiness::Board,
     shutdown::{Shutdown, Stage},
+    tls::Acceptor,
 };
 
+pub mod access;
 mod ask;
 pub mod cache;
 pub mod consumers;
@@ -28,11 +29,13 @@ mod flush;
 mod freshness;
 mod gather;
 pub mod introspection;
+mod listen;
 mod merge;
 mod messages;
 mod patience;
 pub mod query;
 pub mod readiness;
+mod sign_in;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -41,7 +44,9 @@ mod told;
 mod wait;
 mod watch;
 
+pub use access::Access;
 pub use consumers::{Caller, Consumers};
+pub use sign_in::Limits as CallLimits;
 pub use status::Error;
 
 use patience::Patient;
@@ -52,6 +57,12 @@ const MAX_STREAMS: u32 = 4096;
 const MAX_REQUEST: usize = 256 << 10;
 /// Largest header list that is read.
 const MAX_HEADERS: u32 = 16 << 10;
+/// Largest frame that is read; requests are small.
+const MAX_FRAME: u32 = 16 << 10;
+/// Streams that a peer may have reset before anybody looked at them; and those that were reset for its errors.
+/// Whoever does more of that is cut off.
+const MAX_RESETS: usize = 64;
+const MAX_ERROR_RESETS: usize = 256;
 /// How often an idle connection is probed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -71,6 +82,7 @@ struct Inner {
     /// Tells this process's tokens from others'.
     incarnation: u64,
     shutdown: Shutdown,
+    access: Access,
 }
 
 impl fmt::Debug for Inner {
@@ -101,16 +113,17 @@ impl Api {
     pub fn new(catalog: Catalog, settings: Settings, shutdown: Shutdown) -> Self {
         let none: [&str; 0] = [];
         let board = Board::new(none, Limits::default());
-        Self::with_board(catalog, board, None, None, settings, shutdown)
+        Self::with_board(catalog, board, None, None, settings, Access::Open, shutdown)
     }
 
-    /// The same with verdicts. `live` and `prover` ask the API server itself.
+    /// The same with verdicts. `live` and `prover` ask the API server itself; `access` says who may call.
     pub fn with_board(
         catalog: Catalog,
         board: Board,
         live: Option<Arc<dyn readiness::Live>>,
         prover: Option<Arc<Prover>>,
         settings: Settings,
+        access: Access,
         shutdown: Shutdown,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -124,6 +137,7 @@ impl Api {
             flushes: flush::Flushes::default(),
             incarnation: fastrand::u64(1..),
             shutdown,
+            access,
         }))
     }
 
@@ -146,6 +160,7 @@ impl Api {
     pub async fn serve(
         self,
         listener: tokio::net::TcpListener,
+        tls: Option<Acceptor>,
         health: impl tonic::server::NamedService
         + Clone
         + Send
@@ -159,11 +174,9 @@ impl Api {
         >,
     ) -> Result<(), ServeError> {
         let shutdown = self.0.shutdown.clone();
-        let incoming = tonic::transport::server::TcpIncoming::from(listener)
-            .with_nodelay(Some(true))
-            .with_keepalive(Some(KEEPALIVE))
-            .map(|stream| stream.map(gather::Gather::new))
+        let incoming = listen::incoming(listener, tls)
             .map(move |stream| stream.map(|stream| Patient::new(stream, &shutdown)));
+        let door = sign_in::SignIn::new(self.0.access.clone(), CallLimits::default());
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(crate::proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -177,7 +190,11 @@ impl Api {
         let draining = self.0.shutdown.draining_owned();
         Server::builder()
             .trace_fn(|request| tracing::info_span!("rpc", method = request.uri().path()))
+            .layer(door)
             .max_concurrent_streams(MAX_STREAMS)
+            .max_frame_size(MAX_FRAME)
+            .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
+            .http2_max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
             .http2_max_header_list_size(MAX_HEADERS)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
@@ -228,6 +245,14 @@ pub fn describe_metrics() {
         Unit::Seconds,
         "Time from a call to the headers of its answer, by method."
     );
+    describe_counter!(
+        "informerd_calls_shed_total",
+        "Calls that were refused because their caller, or all, had too many at once."
+    );
+    describe_counter!(
+        "informerd_connections_refused_total",
+        "Connections that were cut at once because too many were open."
+    );
     describe_gauge!("informerd_consumers", "Open streams, by method.");
     describe_counter!(
         "informerd_consumer_resets_total",
@@ -246,12 +271,11 @@ fn now() -> Instant {
 
 /// Who calls, from what the transport and the metadata say.
 fn caller(extensions: &http::Extensions, user_agent: Option<&str>) -> Caller {
-    let peer = extensions
-        .get::<TcpConnectInfo>()
-        .and_then(TcpConnectInfo::remote_addr);
+    let asking = access::Asking::of(extensions);
     Caller {
-        peer: peer.map(|peer: SocketAddr| peer),
+        peer: asking.presented().and_then(|presented| presented.peer),
         user_agent: user_agent.unwrap_or_default().chars().take(256).collect(),
+        subject: asking.subject().cloned(),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     admin::{self, Admin, FirstSync, Transitions, health},
     api::{self, Api},
     args::ServeArgs,
+    auth,
     cache::{Catalog, Kind, Limits, Writer},
     config::{self, Config, ConfigError, KindConfig, LogFormat, Namespaces, Reads, Start},
     controller,
@@ -24,6 +25,7 @@ use crate::{
     shutdown::{Shutdown, Stage},
     source::{self, Source, SourceSettings},
     telemetry::{self, TelemetryError},
+    tls::{self, Acceptor, TlsError},
     upstream::{self, ConnectError, KubeSource, Upstream, UpstreamSettings},
 };
 
@@ -34,6 +36,7 @@ mod facade;
 mod live;
 #[cfg(feature = "sandbox")]
 mod sandbox;
+mod trust;
 
 #[cfg(feature = "sandbox")]
 pub use demo::{DemoError, demo};
@@ -69,6 +72,12 @@ pub enum AppError {
         /// Why.
         source: io::Error,
     },
+    /// Certificates cannot be used.
+    #[error("tls: {0}")]
+    Tls(#[from] TlsError),
+    /// No keys can be made up for what is remembered of callers.
+    #[error("the system has no randomness")]
+    NoRandomness,
     /// gRPC could not be offered.
     #[error(transparent)]
     Serve(#[from] api::ServeError),
@@ -192,6 +201,11 @@ pub async fn run(
     );
     daemon.run("credentials", reloader.run());
     daemon.run("discovery", registry.clone().run());
+    let tls = trust::tls(&config)?.map(|(tls, reloader)| {
+        let beat = daemon.heartbeats.register("certificates");
+        daemon.run("certificates", reloader.run(move || beat.beat()));
+        tls
+    });
     let (catalog, first_sync) = daemon.follow(&config, &upstream, &registry)?;
     let board = control::start(&mut daemon, &config, &catalog, &upstream);
 
@@ -222,14 +236,17 @@ pub async fn run(
     };
     let live: Arc<dyn api::readiness::Live> = Arc::new(LiveReads::new(upstream.clone()));
     let prover = facade::prover(&config, &upstream);
+    let access = trust::access(&config, &upstream, &registry, tls.as_ref())?;
     let api = Api::with_board(
         catalog.clone(),
         board,
         Some(live),
         Some(prover.clone()),
         settings,
+        access,
         shutdown.clone(),
     );
+    let acceptor = tls.map(|tls| Acceptor::new(tls, tls::Limits::default()));
     let (consumers, beat) = (
         api.consumers().clone(),
         daemon.heartbeats.register("consumers"),
@@ -256,7 +273,7 @@ pub async fn run(
         shutdown: shutdown.clone(),
     };
     let admin_port = tokio::spawn(admin_port.serve(admin));
-    let grpc = tokio::spawn(api.serve(grpc, health));
+    let grpc = tokio::spawn(api.serve(grpc, acceptor, health));
     let checked = check_kinds(config, registry);
     let mut outcome = daemon.supervise(grpc, checked).await;
     if let Some(kube) = kube {
@@ -278,6 +295,8 @@ fn describe_metrics() {
     controller::node::describe_metrics();
     controller::aerospike::describe_metrics();
     readiness::describe_metrics();
+    auth::describe_metrics();
+    tls::describe_metrics();
     api::describe_metrics();
     kubeapi::describe_metrics();
     proof::describe_metrics();

@@ -55,7 +55,7 @@ pub async fn listen() -> (TcpListener, u16) {
 /// Serves until the process ends.
 pub async fn serve(api: Api, listener: TcpListener) {
     let (_reporter, health) = tonic_health::server::health_reporter();
-    api.serve(listener, health)
+    api.serve(listener, None, health)
         .await
         .expect("the services are served");
 }

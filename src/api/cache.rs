@@ -17,7 +17,9 @@ use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
 
 use super::{
-    Api, Error, ask, caller,
+    Api, Error,
+    access::{Admitted, Asking, Held},
+    ask, caller,
     consumers::{Asked, PATIENCE, Registration},
     encode::Encoder,
     freshness, now,
@@ -26,6 +28,7 @@ use super::{
     wait, watch,
 };
 use crate::{
+    auth::Verb,
     cache::{Cursor, Position, Shard, Step, Use},
     object::Object,
     proof::ProofError,
@@ -132,16 +135,32 @@ fn user_agent<T>(request: &Request<T>) -> Option<&str> {
 /// A request's query, once its kind is known, and a guard that keeps the kind in use.
 async fn query(
     api: &Api,
+    admitted: &Admitted,
     scope: Option<&proto::Scope>,
     view: i32,
     fields: &[String],
     until: tokio::time::Instant,
 ) -> Result<(Query, Use), Error> {
     let scope = scope.ok_or_else(|| Error::invalid("scope", "name a resource"))?;
-    let kind = query::find_kind(api.catalog(), scope)?;
+    let kind = query::find_kind(api, scope)?;
     let used = kind.enter();
     let identity = wait::identity(&kind, until).await?;
+    admitted.check(&scope.resource, &identity)?;
     Ok((Query::new(kind, &identity, scope, view, fields)?, used))
+}
+
+/// Whether the caller may, before anything of the scope is looked up.
+async fn admit(
+    api: &Api,
+    asking: &Asking,
+    verb: Verb,
+    scope: Option<&proto::Scope>,
+) -> Result<Admitted, Error> {
+    let scope = scope.ok_or_else(|| Error::invalid("scope", "name a resource"))?;
+    if verb == Verb::Get && scope.name.is_empty() {
+        return Err(Error::invalid("scope.name", "name the object"));
+    }
+    api.admit(asking, verb, scope).await
 }
 
 /// Returns once what is here has all that was written before the call; at once where that was not asked for.
@@ -182,10 +201,13 @@ async fn get_object(
     request: Request<proto::GetObjectRequest>,
 ) -> Result<Response<proto::GetObjectResponse>, Status> {
     let deadline = wait::deadline(request.metadata().as_ref());
+    let asking = Asking::of(request.extensions());
     let request = request.into_inner();
+    let admitted = admit(&api, &asking, Verb::Get, request.scope.as_ref()).await?;
     let until = wait::capped(wait::SYNC, deadline);
     let (query, _used) = query(
         &api,
+        &admitted,
         request.scope.as_ref(),
         request.view,
         &request.fields,
@@ -235,10 +257,13 @@ async fn list_objects(
 ) -> Result<Response<ListStream>, Status> {
     let deadline = wait::deadline(request.metadata().as_ref());
     let caller = caller(request.extensions(), user_agent(&request));
+    let asking = Asking::of(request.extensions());
     let request = request.into_inner();
+    let admitted = admit(&api, &asking, Verb::List, request.scope.as_ref()).await?;
     let until = wait::capped(wait::SYNC, deadline);
     let (query, used) = query(
         &api,
+        &admitted,
         request.scope.as_ref(),
         request.view,
         &request.fields,
@@ -277,6 +302,7 @@ async fn list_objects(
         at: 0,
         count: 0,
         registration,
+        held: admitted.hold(),
         _used: used,
     };
     // `None` once the last message is out, or an error.
@@ -300,6 +326,7 @@ struct List {
     at: usize,
     count: u64,
     registration: Registration,
+    held: Held,
     _used: Use,
 }
 
@@ -314,6 +341,10 @@ struct Part {
 impl List {
     /// The next objects, or the end; ABORTED where the snapshot was taken away.
     fn next_message(&mut self) -> Result<proto::ListObjectsResponse, Error> {
+        if let Some(error) = self.held.over() {
+            self.registration.consumer.ends(error.reason());
+            return Err(error);
+        }
         for later in self.parts.iter().skip(self.at + 1) {
             later.cursor.touch(now());
         }
@@ -336,7 +367,11 @@ impl List {
                     part.end = Some(position);
                     self.at += 1;
                 }
-                _ => return Err(Error::Stalled(PATIENCE)),
+                _ => {
+                    let error = Error::Stalled(PATIENCE);
+                    self.registration.consumer.ends(error.reason());
+                    return Err(error);
+                }
             }
         }
         Ok(proto::ListObjectsResponse {

@@ -8,13 +8,14 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
 
 use crate::{
+    auth::Subject,
     cache::{Hold, Item, Kind, Shard},
     proto,
 };
@@ -42,7 +43,15 @@ pub struct Consumer {
     events: AtomicU64,
     bytes: AtomicU64,
     resets: AtomicU32,
+    /// Why it was ended, where it was not its own will.
+    ended: OnceLock<&'static str>,
+    begun: Instant,
     holds: Mutex<Vec<Box<dyn Holding>>>,
+}
+
+/// As much of what a caller wrote as goes into a line of the log.
+fn clip(text: &str) -> String {
+    text.chars().take(256).collect()
 }
 
 /// A cursor in a shard, of whatever items.
@@ -82,6 +91,8 @@ pub struct Caller {
     pub peer: Option<SocketAddr>,
     /// As the client says.
     pub user_agent: String,
+    /// Who it is; absent where nobody is asked.
+    pub subject: Option<Subject>,
 }
 
 /// What was asked for, as it was.
@@ -127,8 +138,11 @@ impl Consumers {
             events: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             resets: AtomicU32::new(0),
+            ended: OnceLock::new(),
+            begun: super::now(),
             holds: Mutex::default(),
         });
+        consumer.audit("opened");
         self.lock().insert(id, consumer.clone());
         metrics::gauge!("informerd_consumers", "method" => method).increment(1);
         Registration {
@@ -182,6 +196,7 @@ impl Consumers {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        self.consumer.audit("closed");
         metrics::gauge!("informerd_consumers", "method" => self.consumer.method).decrement(1);
         if let Some(consumers) = self.consumers.upgrade() {
             consumers.lock().remove(&self.consumer.id);
@@ -200,6 +215,41 @@ impl Consumer {
         holds.retain(|held| !held.is_in(Arc::as_ptr(shard).cast()));
         let shard = shard.clone();
         holds.push(Box::new(Held { shard, hold }));
+    }
+
+    /// Says why it ends, if that is not its own will.
+    pub fn ends(&self, reason: &'static str) {
+        // The first reason is the reason.
+        let _ = self.ended.set(reason);
+    }
+
+    /// Who reads what, from where; and once it is over, how long, how much and why it ended. Where nobody is asked
+    /// who they are there is nobody to account for it to.
+    fn audit(&self, event: &'static str) {
+        let Some(subject) = &self.caller.subject else {
+            return;
+        };
+        let scope = &self.asked.scope;
+        let over = event == "closed";
+        tracing::info!(
+            target: "informerd::audit",
+            event,
+            call = self.id,
+            method = self.method,
+            user = subject.identity().user,
+            impersonator = subject.impersonator().map(|real| real.user.as_str()),
+            by = subject.method().as_str(),
+            peer = self.caller.peer.map(tracing::field::display),
+            resource = clip(&scope.resource),
+            namespaces = clip(&scope.namespaces.join(",")),
+            name = clip(&scope.name),
+            label_selector = clip(&scope.label_selector),
+            field_selector = clip(&scope.field_selector),
+            seconds = over.then(|| super::now().saturating_duration_since(self.begun).as_secs_f64()),
+            events = over.then(|| self.events.load(Ordering::Relaxed)),
+            bytes = over.then(|| self.bytes.load(Ordering::Relaxed)),
+            why = over.then(|| *self.ended.get().unwrap_or(&"the client went, or has it all")),
+        );
     }
 
     /// Counts what was sent.

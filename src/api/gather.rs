@@ -13,14 +13,9 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
     sync::Notify,
     task::{AbortHandle, yield_now},
 };
-use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// Most bytes that are gathered; whoever has more waits until these are on their way. As many again may be being
 /// written.
@@ -30,10 +25,9 @@ const KEEP: usize = 8 << 10;
 
 /// See the module's documentation. Made within a runtime.
 #[derive(Debug)]
-pub struct Gather {
-    read: OwnedReadHalf,
+pub struct Gather<R> {
+    read: R,
     out: Arc<Out>,
-    info: TcpConnectInfo,
     writing: AbortHandle,
 }
 
@@ -77,7 +71,7 @@ impl Out {
     }
 
     /// Writes what there is, whenever there is something.
-    async fn write(&self, mut socket: OwnedWriteHalf) -> io::Result<()> {
+    async fn write(&self, mut socket: impl AsyncWrite + Unpin) -> io::Result<()> {
         let mut bytes = Vec::new();
         loop {
             self.work.notified().await;
@@ -97,11 +91,9 @@ impl Out {
     }
 }
 
-impl Gather {
-    /// Over a connection that was just accepted.
-    pub fn new(stream: TcpStream) -> Self {
-        let info = stream.connect_info();
-        let (read, write) = stream.into_split();
+impl<R> Gather<R> {
+    /// Over both halves of a connection that was just accepted.
+    pub fn new(read: R, write: impl AsyncWrite + Send + Unpin + 'static) -> Self {
         let out = Arc::new(Out::default());
         let task = out.clone();
         let writing = tokio::spawn(async move {
@@ -115,28 +107,19 @@ impl Gather {
         Self {
             read,
             out,
-            info,
             writing: writing.abort_handle(),
         }
     }
 }
 
-impl Drop for Gather {
+impl<R> Drop for Gather<R> {
     fn drop(&mut self) {
         // Whoever wants the rest to arrive shuts down first.
         self.writing.abort();
     }
 }
 
-impl Connected for Gather {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.info.clone()
-    }
-}
-
-impl AsyncRead for Gather {
+impl<R: AsyncRead + Unpin> AsyncRead for Gather<R> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -146,7 +129,7 @@ impl AsyncRead for Gather {
     }
 }
 
-impl AsyncWrite for Gather {
+impl<R> AsyncWrite for Gather<R> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -214,17 +197,18 @@ impl AsyncWrite for Gather {
 mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
+        net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
     };
 
     use super::*;
 
     /// A connection, and its other end.
-    async fn pair() -> (Gather, TcpStream) {
+    async fn pair() -> (Gather<OwnedReadHalf>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (accepted, peer) = tokio::join!(listener.accept(), TcpStream::connect(address));
-        (Gather::new(accepted.unwrap().0), peer.unwrap())
+        let (read, write) = accepted.unwrap().0.into_split();
+        (Gather::new(read, write), peer.unwrap())
     }
 
     fn numbers(count: u32) -> Vec<u8> {

@@ -4,7 +4,11 @@ use std::{collections::HashMap, sync::atomic::Ordering};
 
 use tonic::{Request, Response, Status};
 
-use super::{Api, freshness, now, query};
+use super::{
+    Api,
+    access::{self, Asking},
+    freshness, now, query,
+};
 use crate::{
     cache::Kind,
     proto::{
@@ -34,8 +38,10 @@ impl Introspection {
 impl IntrospectionService for Introspection {
     async fn list_kinds(
         &self,
-        _request: Request<proto::ListKindsRequest>,
+        request: Request<proto::ListKindsRequest>,
     ) -> Result<Response<proto::ListKindsResponse>, Status> {
+        let asking = Asking::of(request.extensions());
+        self.0.admit_path(&asking, access::KINDS).await?;
         let kinds = self.0.catalog().iter().map(|kind| {
             let consumers = self.0.consumers().count(kind);
             describe(kind, consumers.try_into().unwrap_or(u32::MAX))
@@ -49,10 +55,12 @@ impl IntrospectionService for Introspection {
         &self,
         request: Request<proto::ListConsumersRequest>,
     ) -> Result<Response<proto::ListConsumersResponse>, Status> {
+        let asking = Asking::of(request.extensions());
+        self.0.admit_path(&asking, access::CONSUMERS).await?;
         let resource = request.into_inner().resource;
         let kind = match resource.as_str() {
             "" => None,
-            resource => Some(query::named(self.0.catalog(), resource)?),
+            resource => Some(query::named(&self.0, resource)?),
         };
         let wanted = |consumer: &&std::sync::Arc<super::consumers::Consumer>| {
             kind.is_none_or(|kind| {

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use super::status::Error;
+use super::{Access, Api, status::Error};
 use crate::{
-    cache::{Catalog, Identity, Kind, Selection, Shard},
+    cache::{Identity, Kind, Selection, Shard},
     object::{
         Key, Object,
         path::Path,
@@ -18,7 +18,7 @@ use crate::{
 /// Longest selector that is read, in bytes.
 const MAX_SELECTOR: usize = 64 << 10;
 /// Most namespaces in a scope.
-const MAX_NAMESPACES: usize = 1000;
+pub(super) const MAX_NAMESPACES: usize = 1000;
 /// Most paths in a mask.
 const MAX_FIELDS: usize = 256;
 
@@ -38,22 +38,28 @@ pub struct Query {
 }
 
 /// Of a request that names a kind: the kind. Its identity may not be known yet.
-pub fn find_kind(catalog: &Catalog, scope: &proto::Scope) -> Result<Arc<Kind>, Error> {
+pub fn find_kind(api: &Api, scope: &proto::Scope) -> Result<Arc<Kind>, Error> {
     if scope.resource.is_empty() {
         let problem = "name the kind, as in \"pods\" or \"deployments.apps\"";
         return Err(Error::invalid("scope.resource", problem));
     }
-    named(catalog, &scope.resource).cloned()
+    named(api, &scope.resource).cloned()
 }
 
 /// The kind that somebody calls so.
-pub fn named<'a>(catalog: &'a Catalog, resource: &str) -> Result<&'a Arc<Kind>, Error> {
-    let names = || catalog.iter().map(|kind| kind.name.as_str());
-    catalog.find(resource).ok_or_else(|| Error::NotConfigured {
-        // No longer than a name can be.
-        resource: resource.chars().take(253).collect(),
-        configured: names().collect::<Vec<_>>().join(", "),
-    })
+pub fn named<'a>(api: &'a Api, resource: &str) -> Result<&'a Arc<Kind>, Error> {
+    let names = || api.catalog().iter().map(|kind| kind.name.as_str());
+    api.catalog()
+        .find(resource)
+        .ok_or_else(|| Error::NotConfigured {
+            // No longer than a name can be.
+            resource: resource.chars().take(253).collect(),
+            configured: match api.0.access {
+                Access::Open => names().collect::<Vec<_>>().join(", "),
+                // That is not everybody's business.
+                Access::Guarded { .. } => String::new(),
+            },
+        })
 }
 
 impl Query {
@@ -193,23 +199,23 @@ fn one(
     }
 }
 
+/// A selector that is not too long to be read.
+pub(super) fn text<'a>(field: &'static str, text: &'a str) -> Result<&'a str, Error> {
+    if text.len() > MAX_SELECTOR {
+        let problem = format!("{} bytes; at most {MAX_SELECTOR} are read", text.len());
+        return Err(Error::invalid(field, problem));
+    }
+    Ok(text)
+}
+
 /// The selector, and the same in a form that is equal for equal ones.
 fn selector(identity: &Identity, scope: &proto::Scope) -> Result<(Selector, String), Error> {
-    for (field, text) in [
-        ("scope.label_selector", &scope.label_selector),
-        ("scope.field_selector", &scope.field_selector),
-    ] {
-        if text.len() > MAX_SELECTOR {
-            let problem = format!("{} bytes; at most {MAX_SELECTOR} are read", text.len());
-            return Err(Error::invalid(field, problem));
-        }
-    }
-    let labels: LabelSelector = scope
-        .label_selector
+    let labels: LabelSelector = text("scope.label_selector", &scope.label_selector)?
         .parse()
         .map_err(|error| Error::invalid("scope.label_selector", error))?;
     let invalid = |error| Error::invalid("scope.field_selector", error);
-    let fields = FieldSelector::parse(&scope.field_selector).map_err(invalid)?;
+    let fields = text("scope.field_selector", &scope.field_selector)?;
+    let fields = FieldSelector::parse(fields).map_err(invalid)?;
     let text = format!("{labels};{fields}");
     let fields = fields.resolve(&identity.selectable).map_err(invalid)?;
     Ok((Selector { labels, fields }, text))

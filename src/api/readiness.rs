@@ -6,11 +6,14 @@ use futures::{Stream, StreamExt, future::BoxFuture, stream};
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, Error, freshness, now,
+    Api, Error,
+    access::{Access, Admitted, Asking},
+    freshness, now,
     token::{Token, TokenPosition},
     wait,
 };
 use crate::{
+    auth::Verb,
     cache::{Cursor, Identity, Kind, Step},
     object::Key,
     proto::{
@@ -22,12 +25,14 @@ use crate::{
 
 mod scope;
 mod shown;
+mod sight;
 #[cfg(test)]
 mod tests;
 mod waiting;
 mod watch;
 
 use scope::{Cases, Selection};
+use sight::Sight;
 
 /// How many bytes of verdicts a list sends in a message, about.
 const LIST_MESSAGE: usize = 256 << 10;
@@ -77,19 +82,33 @@ impl Case {
             resource: resource.to_owned(),
             ..Default::default()
         };
-        let kind = super::query::find_kind(api.catalog(), &scope)?;
+        let kind = super::query::find_kind(api, &scope)?;
         let judged = api.0.board.kind(&kind.name).cloned();
-        let judged = judged.ok_or_else(|| Error::NotJudged {
-            resource: kind.name.clone(),
-            judged: api
-                .0
-                .board
-                .kinds()
-                .map(|judged| judged.name())
-                .collect::<Vec<_>>()
-                .join(", "),
+        let judged = judged.ok_or_else(|| {
+            let names = api.0.board.kinds().map(|judged| judged.name());
+            Error::NotJudged {
+                resource: kind.name.clone(),
+                judged: match api.0.access {
+                    Access::Open => names.collect::<Vec<_>>().join(", "),
+                    Access::Guarded { .. } => String::new(),
+                },
+            }
         })?;
         Ok(Self { kind, judged })
+    }
+
+    /// Whether it is what the caller was admitted to.
+    fn check(&self, admitted: &Admitted, asked: &str) -> Result<(), Error> {
+        match self.kind.identity() {
+            Some(identity) => admitted.check(asked, &identity),
+            None if admitted.is_everybody() => Ok(()),
+            // What nobody can name yet nobody can be admitted to.
+            None => Err(Error::not_synced(
+                &self.kind.name,
+                self.kind.phase(),
+                "the API server does not serve it yet",
+            )),
+        }
     }
 
     /// The kind's full name, where it is known.
@@ -160,14 +179,19 @@ impl ReadinessService for Readiness {
         request: Request<proto::GetReadinessRequest>,
     ) -> Result<Response<proto::GetReadinessResponse>, Status> {
         let until = wait::capped(wait::SYNC, wait::deadline(request.metadata().as_ref()));
+        let asking = Asking::of(request.extensions());
         let target = request.into_inner().target.unwrap_or_default();
+        let admitted = admit_target(&self.0, &asking, Verb::Get, &target).await?;
         let case = Case::find(&self.0, "target.resource", &target.resource)?;
         let key = key(&target, &case.kind, ["target.namespace", "target.name"])?;
         case.complete(until).await?;
-        let verdict = match case.judged.get(&key) {
+        case.check(&admitted, &target.resource)?;
+        let mut verdict = match case.judged.get(&key) {
             Some(verdict) => shown::verdict(&verdict, &self.0.0.board),
             None => shown::absent(&case, &key),
         };
+        let mut sight = Sight::new(&self.0, admitted);
+        sight.shorten(&mut verdict).await;
         Ok(Response::new(proto::GetReadinessResponse {
             verdict: Some(verdict),
             freshness: Some(case.freshness()),
@@ -181,10 +205,13 @@ impl ReadinessService for Readiness {
         request: Request<proto::ListReadinessRequest>,
     ) -> Result<Response<Self::ListReadinessStream>, Status> {
         let until = wait::capped(wait::SYNC, wait::deadline(request.metadata().as_ref()));
+        let asking = Asking::of(request.extensions());
         let scope = request.into_inner().scope.unwrap_or_default();
+        let admitted = admit_scope(&self.0, &asking, Verb::List, &scope).await?;
         let cases = Cases::find(&self.0, &scope)?;
         for case in &cases.all {
             case.complete(until).await?;
+            case.check(&admitted, case.judged.name())?;
         }
         let part = |case: &Case| {
             let state = case.judged.shard().state()?;
@@ -199,11 +226,18 @@ impl ReadinessService for Readiness {
             at: 0,
             count: 0,
         };
-        let messages = stream::unfold(Some(list), |list| async {
-            let mut list = list?;
-            let message = list.next_message();
+        let (sight, held) = (Sight::new(&self.0, admitted.clone()), admitted.hold());
+        let messages = stream::unfold(Some((list, sight, held)), |list| async {
+            let (mut list, mut sight, held) = list?;
+            if let Some(error) = held.over() {
+                return Some((Err(error.into()), None));
+            }
+            let mut message = list.next_message();
+            for verdict in &mut message.verdicts {
+                sight.shorten(verdict).await;
+            }
             let over = message.end.is_some();
-            Some((Ok(message), (!over).then_some(list)))
+            Some((Ok(message), (!over).then_some((list, sight, held))))
         });
         Ok(Response::new(messages.boxed()))
     }
@@ -217,7 +251,11 @@ impl ReadinessService for Readiness {
         let user_agent = request.metadata().get("user-agent");
         let user_agent = user_agent.and_then(|value| value.to_str().ok());
         let caller = super::caller(request.extensions(), user_agent);
-        let watch = watch::Watch::new(&self.0, request.into_inner(), caller)?;
+        let asking = Asking::of(request.extensions());
+        let request = request.into_inner();
+        let scope = request.scope.clone().unwrap_or_default();
+        let admitted = admit_scope(&self.0, &asking, Verb::Watch, &scope).await?;
+        let watch = watch::Watch::new(&self.0, request, caller, admitted)?;
         Ok(Response::new(watch.messages().boxed()))
     }
 
@@ -228,9 +266,72 @@ impl ReadinessService for Readiness {
         request: Request<proto::WaitReadinessRequest>,
     ) -> Result<Response<Self::WaitReadinessStream>, Status> {
         let deadline = wait::deadline(request.metadata().as_ref());
-        let waiting = waiting::Waiting::new(&self.0, request.into_inner(), deadline)?;
+        let asking = Asking::of(request.extensions());
+        let request = request.into_inner();
+        waiting::limit(&request)?;
+        let mut admitted = Vec::new();
+        for asked in &request.targets {
+            let target = asked.target.clone().unwrap_or_default();
+            admitted.push(admit_target(&self.0, &asking, Verb::Watch, &target).await?);
+        }
+        let waiting = waiting::Waiting::new(&self.0, request, deadline, admitted)?;
         Ok(Response::new(waiting.answers().boxed()))
     }
+}
+
+/// Whether the caller may do this to one target.
+async fn admit_target(
+    api: &Api,
+    asking: &Asking,
+    verb: Verb,
+    target: &proto::Target,
+) -> Result<Admitted, Error> {
+    let namespace = Some(&target.namespace).filter(|namespace| !namespace.is_empty());
+    let scope = proto::Scope {
+        resource: target.resource.clone(),
+        namespaces: namespace.into_iter().cloned().collect(),
+        name: target.name.clone(),
+        ..Default::default()
+    };
+    api.admit(asking, verb, &scope).await
+}
+
+/// Whether the caller may do this to all kinds of a scope: those that it names, or all that are judged.
+async fn admit_scope(
+    api: &Api,
+    asking: &Asking,
+    verb: Verb,
+    scope: &proto::ReadinessScope,
+) -> Result<Admitted, Error> {
+    scope::limit("scope.resources", scope.resources.len())?;
+    let mut resources = scope.resources.clone();
+    if resources.is_empty() {
+        let judged = api.catalog().iter();
+        let judged = judged.filter(|kind| api.0.board.kind(&kind.name).is_some());
+        resources = judged
+            .map(|kind| match kind.identity() {
+                Some(identity) => identity.resource(),
+                None => kind.name.clone(),
+            })
+            .collect();
+    }
+    if matches!(api.0.access, Access::Guarded { .. }) {
+        // Each is a question to the API server.
+        let questions = resources.len() * scope.namespaces.len();
+        scope::limit("scope.namespaces (for each kind)", questions)?;
+    }
+    let mut all = Admitted::default();
+    for resource in resources {
+        let scope = proto::Scope {
+            resource,
+            namespaces: scope.namespaces.clone(),
+            name: String::new(),
+            label_selector: scope.label_selector.clone(),
+            field_selector: String::new(),
+        };
+        all = all.and(api.admit(asking, verb, &scope).await?);
+    }
+    Ok(all)
 }
 
 /// A list on its way out.

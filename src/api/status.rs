@@ -8,7 +8,11 @@ use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::{cache::Phase, proof::ProofError};
+use crate::{
+    auth::{AuthError, Over},
+    cache::Phase,
+    proof::ProofError,
+};
 
 /// Domain of every ErrorInfo.
 pub const DOMAIN: &str = "informerd";
@@ -42,25 +46,23 @@ pub enum Error {
         given: String,
     },
     /// The daemon does not watch the kind.
-    #[error(
-        "this daemon does not watch {resource:?}; it watches {configured}. Add it under `kinds` in its config"
-    )]
+    #[error("this daemon does not watch {resource:?}{}", self::configured(.configured))]
     NotConfigured {
         /// As asked for.
         resource: String,
-        /// The names of those that are.
+        /// The names of those that are; empty where that is not everybody's business.
         configured: String,
     },
     /// No controller has verdicts on the kind.
     #[error(
-        "no controller judges {resource}; judged are {judged}. Add `workload`, or the controller that is made for \
+        "no controller judges {resource}{}. Add `workload`, or the controller that is made for \
          the kind, under `controllers` in the daemon's config, and let the kind start eagerly with more than its \
-         metadata"
+         metadata", self::judged(.judged)
     )]
     NotJudged {
         /// As asked for.
         resource: String,
-        /// The kinds that are.
+        /// The kinds that are; empty where that is not everybody's business.
         judged: String,
     },
     /// No such object.
@@ -130,6 +132,26 @@ pub enum Error {
     /// The daemon is shutting down.
     #[error("this replica is shutting down; go on at another one, or here when it is back")]
     Draining,
+    /// The caller is not let in.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The caller was let in, and its rights are over.
+    #[error("{}", rights_over(.0))]
+    RightsOver(Over),
+    /// A name means another kind to the API server than to the cache.
+    #[error("scope.resource: {asked:?} may mean several kinds; write {full:?}")]
+    Ambiguous {
+        /// As asked for.
+        asked: String,
+        /// What to write.
+        full: String,
+    },
+    /// More than the caller, or everybody, may have at once.
+    #[error("{what}; try again later, or ask for less at once")]
+    TooMuch {
+        /// Of what.
+        what: String,
+    },
     /// The API server serves the kind no more.
     #[error("{resource} is no longer served by the API server: {message}")]
     KindRemoved {
@@ -147,6 +169,32 @@ fn clip(mut message: String) -> String {
         message.push_str("...");
     }
     message
+}
+
+fn configured(kinds: &str) -> String {
+    match kinds {
+        "" => String::new(),
+        kinds => format!("; it watches {kinds}. Add it under `kinds` in its config"),
+    }
+}
+
+fn judged(kinds: &str) -> String {
+    match kinds {
+        "" => String::new(),
+        kinds => format!("; judged are {kinds}"),
+    }
+}
+
+fn rights_over(over: &Over) -> String {
+    match over {
+        Over::Revoked(error) => format!("the right to this stream is gone: {error}"),
+        Over::Expired => {
+            "the credentials have expired; go on from the last token with new ones".to_owned()
+        }
+        Over::Unproven(error) => {
+            format!("nobody can say any more whether this stream is still allowed: {error}")
+        }
+    }
 }
 
 fn because(message: &str) -> String {
@@ -195,6 +243,11 @@ impl Error {
             | Self::Draining => Code::Unavailable,
             Self::Gap { .. } => Code::OutOfRange,
             Self::Stalled(_) => Code::Aborted,
+            Self::Auth(error) => auth_code(error),
+            Self::RightsOver(Over::Revoked(error) | Over::Unproven(error)) => auth_code(error),
+            Self::RightsOver(Over::Expired) => Code::Unauthenticated,
+            Self::Ambiguous { .. } => Code::InvalidArgument,
+            Self::TooMuch { .. } => Code::ResourceExhausted,
         }
     }
 
@@ -216,6 +269,16 @@ impl Error {
             Self::Stalled(_) => "SNAPSHOT_EXPIRED",
             Self::Draining => "DRAINING",
             Self::KindRemoved { .. } => "KIND_REMOVED",
+            Self::Auth(AuthError::Unauthenticated(_)) => "UNAUTHENTICATED",
+            Self::Auth(AuthError::Forbidden { .. }) => "PERMISSION_DENIED",
+            Self::Auth(AuthError::Invalid(_)) => "IMPERSONATION_INVALID",
+            Self::Auth(AuthError::Unavailable(_)) => "AUTH_UNAVAILABLE",
+            Self::Auth(AuthError::Busy(_)) => "AUTH_BUSY",
+            Self::RightsOver(Over::Revoked(_)) => "REVOKED",
+            Self::RightsOver(Over::Expired) => "CREDENTIALS_EXPIRED",
+            Self::RightsOver(Over::Unproven(_)) => "AUTH_UNAVAILABLE",
+            Self::Ambiguous { .. } => "KIND_AMBIGUOUS",
+            Self::TooMuch { .. } => "TOO_MUCH",
         }
     }
 
@@ -223,6 +286,7 @@ impl Error {
         match self {
             Self::Invalid { field, .. } | Self::NotBuilt { field, .. } => Some(field),
             Self::TokenScope { .. } => Some("token"),
+            Self::Ambiguous { .. } => Some("scope.resource"),
             _ => None,
         }
     }
@@ -236,8 +300,20 @@ impl Error {
             }
             Self::Draining | Self::NotProven { .. } => Some(Duration::from_secs(1)),
             Self::Stalled(_) => Some(Duration::ZERO),
+            Self::Auth(error) | Self::RightsOver(Over::Unproven(error)) => error.retry_after(),
+            Self::TooMuch { .. } => Some(Duration::from_secs(1)),
             _ => None,
         }
+    }
+}
+
+fn auth_code(error: &AuthError) -> Code {
+    match error {
+        AuthError::Unauthenticated(_) => Code::Unauthenticated,
+        AuthError::Forbidden { .. } => Code::PermissionDenied,
+        AuthError::Invalid(_) => Code::InvalidArgument,
+        AuthError::Unavailable(_) => Code::Unavailable,
+        AuthError::Busy(_) => Code::ResourceExhausted,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod ahead;
+mod guarded;
 mod reads;
 mod resuming;
 mod told;
@@ -121,7 +122,15 @@ impl Fixture {
         let catalog = Catalog::new(vec![self.kind.clone()]);
         let (settings, shutdown) = (Settings::default(), self.shutdown.clone());
         let prover = Arc::new(Prover::new(Arc::new(server)));
-        self.api = Api::with_board(catalog, board, None, Some(prover), settings, shutdown);
+        self.api = Api::with_board(
+            catalog,
+            board,
+            None,
+            Some(prover),
+            settings,
+            Access::Open,
+            shutdown,
+        );
         self
     }
 

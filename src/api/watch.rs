@@ -19,6 +19,7 @@ use tonic::{Status, body::Body};
 
 use super::{
     Api, Error,
+    access::{Admitted, Asking, Held},
     ask::{self, Ask},
     caller,
     consumers::{Asked, Registration},
@@ -34,6 +35,7 @@ use super::{
     wait,
 };
 use crate::{
+    auth::Verb,
     cache::{Identity, Kind, Phase, Position, Shard, Status as ShardStatus, Subscription, Use},
     object::Object,
     proof::Prover,
@@ -70,10 +72,12 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         request.extensions(),
         user_agent.and_then(|value| value.to_str().ok()),
     );
+    let asking = Asking::of(request.extensions());
     let request = ask::read(request).await?;
     let ask = Ask::new(&request)?;
     let scope = request.scope.clone().unwrap_or_default();
-    let kind = query::find_kind(api.catalog(), &scope)?;
+    let admitted = api.admit(&asking, Verb::Watch, &scope).await?;
+    let kind = query::find_kind(&api, &scope)?;
     let asked = Asked {
         scope,
         view: request.view,
@@ -92,6 +96,8 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
             .enter("WatchObjects", caller, Some(kind.clone()), asked),
         now: Instant::now(),
         draining: api.0.shutdown.notice(&notify),
+        held: admitted.hold(),
+        admitted,
         notify,
         waiting: Vec::new(),
         stream: None,
@@ -131,6 +137,9 @@ struct Watch {
     used: Use,
     notify: Arc<Notify>,
     draining: Notice,
+    /// What the call was held against when it came, and is held against again and again.
+    admitted: Admitted,
+    held: Held,
     /// When the step at hand began: to ask for the time costs a good part of what a step does.
     now: Instant,
     /// Wakes once the kind's identity is known.
@@ -180,7 +189,7 @@ impl Watch {
     /// Ties the request to its kind, once that is known. Whether it is.
     fn begin(&mut self) -> Result<bool, Error> {
         if let Some(open) = &mut self.stream {
-            open.follow(&self.kind, &self.request, &self.ask)?;
+            open.follow(&self.kind, &self.request, &self.ask, &self.admitted)?;
             return Ok(true);
         }
         if self.waiting.is_empty() {
@@ -192,6 +201,7 @@ impl Watch {
         };
         let request = &self.request;
         let scope = request.scope.clone().unwrap_or_default();
+        self.admitted.check(&scope.resource, &identity)?;
         let query = Query::new(
             self.kind.clone(),
             &identity,
@@ -244,6 +254,11 @@ impl Watch {
 
     async fn next_frame(&mut self) -> Option<Frame<Bytes>> {
         loop {
+            if matches!(self.end, End::No)
+                && let Some(over) = self.held.over()
+            {
+                self.revoke(over);
+            }
             if let Some(bytes) = self.out.pop_front() {
                 return Some(Frame::data(bytes));
             }
@@ -285,6 +300,8 @@ impl Watch {
         tokio::select! {
             biased;
             () = self.notify.notified() => {}
+            // Looked at again by whoever called.
+            _ = self.held.ended() => {}
             () = &mut self.alarm => {}
         }
     }
@@ -444,15 +461,36 @@ impl Watch {
         self.push(&mark);
     }
 
+    /// Ends the stream because its rights are over. What was not sent yet is not sent any more, and the last token
+    /// that was is the last: one behind what is dropped would lose it.
+    fn revoke(&mut self, over: Error) {
+        let unsent = !self.out.is_empty();
+        self.out.clear();
+        let mut last = self.last(&over);
+        if unsent {
+            last.token.clear();
+        }
+        self.end_with(&last, over);
+    }
+
     /// Ends the stream with a mark that says why, and then the status.
     fn finish(&mut self, error: Error) {
-        let mark = proto::Mark {
+        let last = self.last(&error);
+        self.end_with(&last, error);
+    }
+
+    fn last(&self, error: &Error) -> proto::Mark {
+        proto::Mark {
             reason: error.reason().to_owned(),
             message: error.to_string(),
             retry_after: error.retry_after().and_then(super::duration),
             ..self.mark(MarkType::End)
-        };
-        self.push(&mark);
+        }
+    }
+
+    fn end_with(&mut self, last: &proto::Mark, error: Error) {
+        self.registration.consumer.ends(error.reason());
+        self.push(last);
         self.end = End::With(error.into());
     }
 
@@ -545,6 +583,7 @@ impl Open {
         kind: &Arc<Kind>,
         request: &proto::WatchObjectsRequest,
         ask: &Ask,
+        admitted: &Admitted,
     ) -> Result<(), Error> {
         if kind.has_identity(&self.identity) {
             return Ok(());
@@ -553,6 +592,7 @@ impl Open {
             return Ok(());
         };
         let scope = request.scope.clone().unwrap_or_default();
+        admitted.check(&scope.resource, &identity)?;
         self.query = Query::new(
             kind.clone(),
             &identity,

@@ -72,7 +72,11 @@ struct Connection(CancellationToken);
 impl Lease {
     /// Why the rights are over, if they are.
     pub fn over(&self) -> Option<Over> {
-        self.over.borrow().clone()
+        // Looked at for each frame of a stream, so mostly without the lock that all who rest on the same share.
+        if matches!(self.over.has_changed(), Ok(false)) {
+            return None;
+        }
+        Some(self.over.borrow().clone().unwrap_or_else(nobody_asks))
     }
 
     /// Until they are over.
@@ -86,8 +90,7 @@ impl Lease {
         async move {
             match over.wait_for(Option::is_some).await.as_deref() {
                 Ok(Some(over)) => over.clone(),
-                // Nobody looks any more: then nobody vouches for them either.
-                _ => Over::Unproven(AuthError::Unavailable("nobody asks any more".to_owned())),
+                _ => nobody_asks(),
             }
         }
     }
@@ -205,6 +208,11 @@ async fn look(guard: &Guard, mut subject: Subject, all: &[Attributes]) -> Over {
             Err(_) => wait = jittered(RETRY).min(UNPROVEN.saturating_sub(proven.elapsed())),
         }
     }
+}
+
+/// Whoever looks has failed: then nobody vouches for the rights either.
+fn nobody_asks() -> Over {
+    Over::Unproven(AuthError::Unavailable("nobody asks any more".to_owned()))
 }
 
 /// The clock that nobody sets.

@@ -124,6 +124,11 @@ impl Registry {
         receiver
     }
 
+    /// What the API server serves, if it has said so already.
+    pub fn known(&self) -> Option<Arc<Catalog>> {
+        self.shared.catalog.borrow().clone()
+    }
+
     /// What the API server serves; waits until it has said so for the first time.
     pub async fn catalog(&self) -> Arc<Catalog> {
         let mut catalog = self.shared.catalog.subscribe();

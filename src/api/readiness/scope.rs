@@ -85,7 +85,7 @@ impl Cases {
     }
 }
 
-fn limit(field: &'static str, count: usize) -> Result<(), Error> {
+pub(super) fn limit(field: &'static str, count: usize) -> Result<(), Error> {
     if count <= MAX_NAMES {
         return Ok(());
     }

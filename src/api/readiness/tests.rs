@@ -73,7 +73,15 @@ impl Fixture {
         let live: Arc<dyn Live> = server.clone();
         let settings = Settings::default();
         Self {
-            api: Api::with_board(catalog, board, Some(live), None, settings, shutdown.clone()),
+            api: Api::with_board(
+                catalog,
+                board,
+                Some(live),
+                None,
+                settings,
+                crate::api::Access::Open,
+                shutdown.clone(),
+            ),
             writer,
             judged,
             server,

@@ -14,9 +14,13 @@ use tokio::{
 };
 use tonic::Status;
 
-use super::{Case, Seen, key, shown};
+use super::{Case, Seen, key, shown, sight::Sight};
 use crate::{
-    api::{Api, Error, ask, now},
+    api::{
+        Api, Error,
+        access::{Admitted, Held},
+        ask, now,
+    },
     cache::{Subscription, WakeScope},
     object::{Key, Object},
     proto::{self, WaitFor, WaitOutcome},
@@ -51,6 +55,8 @@ pub(super) struct Waiting {
     told: HashMap<usize, (String, String)>,
     begun: bool,
     over: bool,
+    held: Held,
+    sight: Sight,
 }
 
 /// What is waited for.
@@ -106,6 +112,7 @@ impl Waiting {
         api: &Api,
         request: proto::WaitReadinessRequest,
         deadline: Option<Duration>,
+        admitted: Vec<Admitted>,
     ) -> Result<Self, Error> {
         let want = want(&request)?;
         let timeout = ask::duration("timeout", request.timeout)?.unwrap_or(TIMEOUT);
@@ -115,18 +122,16 @@ impl Waiting {
         }
         // Its own timeout would leave the caller without the answer.
         let timeout = deadline.map_or(timeout, |deadline| timeout.min(deadline.mul_f64(0.95)));
-        if request.targets.is_empty() || request.targets.len() > MAX_TARGETS {
-            let problem = format!(
-                "name 1 to {MAX_TARGETS} targets, not {}",
-                request.targets.len()
-            );
-            return Err(Error::invalid("targets", problem));
+        limit(&request)?;
+        let mut targets = Vec::new();
+        let mut all = Admitted::default();
+        for (asked, admitted) in request.targets.into_iter().zip(admitted) {
+            let named = asked.target.clone().unwrap_or_default();
+            let target = Target::new(api, asked)?;
+            target.case.check(&admitted, &named.resource)?;
+            targets.push(target);
+            all = all.and(admitted);
         }
-        let targets = request
-            .targets
-            .into_iter()
-            .map(|target| Target::new(api, target));
-        let targets = targets.collect::<Result<Vec<_>, _>>()?;
         let notify = Arc::new(Notify::new());
         let wake = |target: &Target| {
             let scope = || vec![WakeScope::One(target.key.clone())];
@@ -147,6 +152,8 @@ impl Waiting {
             told: HashMap::new(),
             begun: false,
             over: false,
+            held: all.hold(),
+            sight: Sight::new(api, all),
         })
     }
 
@@ -155,7 +162,10 @@ impl Waiting {
         self,
     ) -> impl Stream<Item = Result<proto::WaitReadinessResponse, Status>> + Send {
         stream::unfold(self, |mut waiting| async move {
-            let answer = waiting.next().await?;
+            let mut answer = waiting.next().await?;
+            if let Ok(answer) = &mut answer {
+                waiting.sight.shorten_wait(answer).await;
+            }
             Some((answer.map_err(Status::from), waiting))
         })
     }
@@ -164,6 +174,10 @@ impl Waiting {
         loop {
             if self.over {
                 return None;
+            }
+            if let Some(over) = self.held.over() {
+                self.over = true;
+                return Some(Err(over));
             }
             if self.api.is_draining() {
                 self.over = true;
@@ -356,6 +370,16 @@ impl Waiting {
             satisfied: u32::try_from(satisfied).unwrap_or(u32::MAX),
         }
     }
+}
+
+/// Whether so many targets can be waited for.
+pub(super) fn limit(request: &proto::WaitReadinessRequest) -> Result<(), Error> {
+    let count = request.targets.len();
+    if (1..=MAX_TARGETS).contains(&count) {
+        return Ok(());
+    }
+    let problem = format!("name 1 to {MAX_TARGETS} targets, not {count}");
+    Err(Error::invalid("targets", problem))
 }
 
 fn want(request: &proto::WaitReadinessRequest) -> Result<Want, Error> {

@@ -9,10 +9,12 @@ use prost::Message;
 use tokio::{sync::Notify, time::Instant};
 use tonic::Status;
 
-use super::{Case, scope::Cases, scope::TOKEN, shown};
+use super::{Case, scope::Cases, scope::TOKEN, shown, sight::Sight};
 use crate::{
     api::{
-        Api, Error, ask,
+        Api, Error,
+        access::{Admitted, Held},
+        ask,
         consumers::{Asked, Caller, Registration},
         duration,
         merge::{Merge, Next, reason_word},
@@ -43,6 +45,8 @@ pub(super) struct Watch {
     told: Vec<Arc<ShardStatus>>,
     end: Option<Status>,
     over: bool,
+    held: Held,
+    sight: Sight,
 }
 
 impl Watch {
@@ -50,9 +54,13 @@ impl Watch {
         api: &Api,
         request: proto::WatchReadinessRequest,
         caller: Caller,
+        admitted: Admitted,
     ) -> Result<Self, Error> {
         let scope = request.scope.unwrap_or_default();
         let cases = Cases::find(api, &scope)?;
+        for case in &cases.all {
+            case.check(&admitted, case.judged.name())?;
+        }
         let changes: ReadinessChanges = ask::known("changes", request.changes)?;
         let transitions = changes == ReadinessChanges::Transitions;
         let on_gap: proto::OnGap = ask::known("on_gap", request.on_gap)?;
@@ -107,6 +115,8 @@ impl Watch {
             over: false,
             cases,
             api: api.clone(),
+            held: admitted.hold(),
+            sight: Sight::new(api, admitted),
         })
     }
 
@@ -122,7 +132,18 @@ impl Watch {
 
     async fn next(&mut self) -> Option<Result<proto::WatchReadinessResponse, Status>> {
         loop {
-            if let Some(message) = self.out.pop_front() {
+            if self.end.is_none()
+                && !self.over
+                && let Some(over) = self.held.over()
+            {
+                self.revoke(over);
+            }
+            if let Some(mut message) = self.out.pop_front() {
+                for event in &mut message.events {
+                    if let Some(verdict) = &mut event.verdict {
+                        self.sight.shorten(verdict).await;
+                    }
+                }
                 return Some(Ok(message));
             }
             if let Some(status) = self.end.take() {
@@ -150,9 +171,11 @@ impl Watch {
         }
     }
 
-    async fn idle(&self) {
+    async fn idle(&mut self) {
         let shutdown = &self.api.0.shutdown;
         tokio::select! {
+            // Looked at again by whoever called.
+            _ = self.held.ended() => {}
             () = self.notify.notified() => {}
             () = tokio::time::sleep_until(self.bookmark_at) => {}
             () = shutdown.draining() => {}
@@ -325,15 +348,35 @@ impl Watch {
         }
     }
 
+    /// Ends the stream because its rights are over; see [`crate::api`]'s watch of objects.
+    fn revoke(&mut self, over: Error) {
+        let unsent = !self.out.is_empty();
+        self.out.clear();
+        let mut last = self.last(&over);
+        if unsent {
+            last.token.clear();
+        }
+        self.end_with(last, over);
+    }
+
     /// Ends the stream with a mark that says why, and then the status.
     fn finish(&mut self, error: Error) {
-        let mark = proto::ReadinessMark {
+        let last = self.last(&error);
+        self.end_with(last, error);
+    }
+
+    fn last(&self, error: &Error) -> proto::ReadinessMark {
+        proto::ReadinessMark {
             reason: error.reason().to_owned(),
             message: error.to_string(),
             retry_after: error.retry_after().and_then(duration),
             ..self.mark(MarkType::End)
-        };
-        self.push(Vec::new(), Some(mark));
+        }
+    }
+
+    fn end_with(&mut self, last: proto::ReadinessMark, error: Error) {
+        self.registration.consumer.ends(error.reason());
+        self.push(Vec::new(), Some(last));
         self.end = Some(error.into());
     }
 

@@ -131,6 +131,21 @@ impl FieldSelector {
             .map(BoundFieldSelector)
     }
 
+    /// The one name that it leaves, where it says so with `=` or with a set of one.
+    pub fn only_name(&self) -> Option<&str> {
+        let name = Path::of(&["metadata", "name"]);
+        let mut terms = self.0.iter();
+        let term = terms.find(|term| term.of == name && !term.negated && term.values.len() == 1)?;
+        term.values.first().map(|value| &**value)
+    }
+
+    /// As much of it as the API server understands: it selects at least what all of it does.
+    pub fn for_review(&self) -> String {
+        let understood = |term: &&Term<Path>| term.negated || term.values.len() == 1;
+        let terms = self.0.iter().filter(understood).cloned().collect();
+        Self(terms).to_kubernetes().unwrap_or_default()
+    }
+
     /// The same as the API server understands it, which knows no sets; `None` where it needs one.
     pub fn to_kubernetes(&self) -> Option<String> {
         let mut text = String::new();

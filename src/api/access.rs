@@ -1,0 +1,453 @@
+//! Holds each call against what its caller may do, before anything is looked up for it.
+//!
+//! What a call is about is read from its own words and from what the cluster calls things, never from what this
+//! daemon happens to watch: whoever may not see a kind is told the same whether it is configured or not.
+
+use std::{fmt, pin::Pin, sync::Arc};
+
+use futures::FutureExt;
+
+use super::{Api, Error, listen::Peer, query::MAX_NAMESPACES};
+use crate::{
+    auth::{
+        Attributes, AuthError, Guard, Lease, Over, Presented, ResourceAttributes, Subject, Verb,
+    },
+    cache::Identity,
+    object::selector::{FieldSelector, LabelSelector},
+    proto,
+};
+
+/// Group and plural of the kind that a name means, as the API server has it, whether it is watched here or not.
+pub type Names = Arc<dyn Fn(&str) -> Option<(String, String)> + Send + Sync>;
+
+/// Whether callers are asked who they are.
+#[derive(Clone, Default)]
+pub enum Access {
+    /// No: whoever can connect may do everything. On loopback only.
+    #[default]
+    Open,
+    /// Yes.
+    Guarded {
+        /// Asks them.
+        guard: Guard,
+        /// What kinds are called.
+        names: Names,
+    },
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open => f.write_str("Open"),
+            Self::Guarded { guard, .. } => f.debug_tuple("Guarded").field(guard).finish(),
+        }
+    }
+}
+
+/// Longer than any name: a plural and a group, each as long as they get.
+const MAX_NAME: usize = 512;
+
+/// What may be read of the daemon itself, and the permission that it takes.
+pub(super) const KINDS: &str = "/informerd/introspection/kinds";
+/// See [`KINDS`].
+pub(super) const CONSUMERS: &str = "/informerd/introspection/consumers";
+
+/// Who makes a call, and over which connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Asking {
+    subject: Option<Subject>,
+    peer: Option<Peer>,
+}
+
+impl Asking {
+    pub(super) fn of(extensions: &http::Extensions) -> Self {
+        Self {
+            subject: extensions.get().cloned(),
+            peer: extensions.get().cloned(),
+        }
+    }
+
+    pub(super) fn subject(&self) -> Option<&Subject> {
+        self.subject.as_ref()
+    }
+
+    pub(super) fn presented(&self) -> Option<&Arc<Presented>> {
+        self.peer.as_ref().map(|peer| &peer.presented)
+    }
+}
+
+/// A call that may be made: what it was held against.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Admitted {
+    /// Nothing where nobody is asked.
+    rights: Option<Rights>,
+}
+
+#[derive(Clone, Debug)]
+struct Rights {
+    guard: Guard,
+    asking: Asking,
+    subject: Subject,
+    all: Vec<Attributes>,
+}
+
+impl Admitted {
+    /// Whether nobody was asked.
+    pub(super) fn is_everybody(&self) -> bool {
+        self.rights.is_none()
+    }
+
+    /// Whether what is served is what was asked for: a name may mean another kind to the cache than to the API
+    /// server, or come to mean another one.
+    pub(super) fn check(&self, asked: &str, identity: &Identity) -> Result<(), Error> {
+        let Some(rights) = &self.rights else {
+            return Ok(());
+        };
+        let of_kind = |attributes: &Attributes| match attributes {
+            Attributes::Resource(on) => {
+                on.group == identity.group && on.resource == identity.plural
+            }
+            Attributes::Path { .. } => false,
+        };
+        if rights.all.iter().any(of_kind) {
+            return Ok(());
+        }
+        Err(Error::Ambiguous {
+            asked: asked.to_owned(),
+            full: identity.resource(),
+        })
+    }
+
+    /// For a stream that stays open.
+    pub(super) fn hold(&self) -> Held {
+        let lease = self.rights.as_ref().map(|rights| {
+            let mut lease = rights.guard.hold(&rights.subject, rights.all.clone());
+            if let Some(peer) = &rights.asking.peer {
+                lease.cuts(peer.cut.clone());
+            }
+            lease
+        });
+        let ended = match &lease {
+            Some(lease) => lease.when_over().boxed(),
+            None => std::future::pending().boxed(),
+        };
+        Held { lease, ended }
+    }
+
+    /// What a call was held against together with another.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        match (&mut self.rights, other.rights) {
+            (Some(own), Some(other)) => own.all.extend(other.all),
+            (None, other) => self.rights = other,
+            (Some(_), None) => {}
+        }
+        self
+    }
+
+    /// Whether the caller may also get what a verdict tells of beside its target: all objects of a kind in a
+    /// namespace.
+    pub(super) async fn may_get(&self, names: &Names, resource: &str, namespace: &str) -> bool {
+        let Some(rights) = &self.rights else {
+            return true;
+        };
+        let (group, resource) = group_and_plural(names, resource);
+        let attributes = ResourceAttributes {
+            namespace: namespace.to_owned(),
+            ..Attributes::on(Verb::Get, &group, &resource)
+        };
+        let answer = rights
+            .guard
+            .authorize(&rights.subject, &attributes.into())
+            .await;
+        answer.is_ok()
+    }
+}
+
+/// The rights of an open stream.
+pub(super) struct Held {
+    lease: Option<Lease>,
+    ended: Pin<Box<dyn Future<Output = Over> + Send>>,
+}
+
+impl Held {
+    /// Why the stream must end now, if it must.
+    pub(super) fn over(&self) -> Option<Error> {
+        self.lease.as_ref()?.over().map(Error::RightsOver)
+    }
+
+    /// Until it must.
+    pub(super) async fn ended(&mut self) -> Error {
+        if let Some(error) = self.over() {
+            return error;
+        }
+        Error::RightsOver((&mut self.ended).await)
+    }
+}
+
+impl Api {
+    /// Whether the caller may do this to what the scope names.
+    pub(super) async fn admit(
+        &self,
+        asking: &Asking,
+        verb: Verb,
+        scope: &proto::Scope,
+    ) -> Result<Admitted, Error> {
+        let Access::Guarded { names, .. } = &self.0.access else {
+            return Ok(Admitted::default());
+        };
+        let all = of_scope(names, verb, scope)?;
+        self.admit_all(asking, all).await
+    }
+
+    /// Whether the caller may read what stands under a path.
+    pub(super) async fn admit_path(&self, asking: &Asking, path: &str) -> Result<Admitted, Error> {
+        self.admit_all(asking, vec![Attributes::path(path)]).await
+    }
+
+    async fn admit_all(&self, asking: &Asking, all: Vec<Attributes>) -> Result<Admitted, Error> {
+        let Access::Guarded { guard, .. } = &self.0.access else {
+            return Ok(Admitted::default());
+        };
+        // Whoever came in another way than through the door.
+        let subject = asking.subject.clone().ok_or_else(|| {
+            AuthError::Unauthenticated("nobody has asked who is calling".to_owned())
+        })?;
+        let allowed = guard.authorize_all(&subject, &all).await;
+        if let Err(error) = &allowed {
+            denied(asking, error);
+        }
+        allowed?;
+        Ok(Admitted {
+            rights: Some(Rights {
+                guard: guard.clone(),
+                asking: asking.clone(),
+                subject,
+                all,
+            }),
+        })
+    }
+}
+
+/// A line for a call that was not let in. Says what was asked for in the words of the permission, nothing else.
+pub(super) fn denied(asking: &Asking, error: &AuthError) {
+    let reason = match error {
+        AuthError::Unauthenticated(_) => "unauthenticated",
+        AuthError::Forbidden { .. } => "forbidden",
+        AuthError::Invalid(_) => "invalid",
+        AuthError::Unavailable(_) => "unavailable",
+        AuthError::Busy(_) => "busy",
+    };
+    metrics::counter!("informerd_auth_denied_total", "reason" => reason).increment(1);
+    let subject = asking.subject();
+    tracing::warn!(
+        target: "informerd::audit",
+        event = "denied",
+        reason,
+        user = subject.map(|subject| subject.identity().user.as_str()),
+        impersonator = subject.and_then(|subject| subject.impersonator()).map(|real| real.user.as_str()),
+        by = subject.map(|subject| subject.method().as_str()),
+        peer = asking.presented().and_then(|presented| presented.peer).map(tracing::field::display),
+        why = %error,
+    );
+}
+
+/// The permissions that a scope takes. Only its words are looked at, and those that are none are refused.
+fn of_scope(names: &Names, verb: Verb, scope: &proto::Scope) -> Result<Vec<Attributes>, Error> {
+    if scope.resource.is_empty() {
+        let problem = "name the kind, as in \"pods\" or \"deployments.apps\"";
+        return Err(Error::invalid("scope.resource", problem));
+    }
+    plausible(scope)?;
+    let labels: LabelSelector = super::query::text("scope.label_selector", &scope.label_selector)?
+        .parse()
+        .map_err(|error| Error::invalid("scope.label_selector", error))?;
+    let fields = super::query::text("scope.field_selector", &scope.field_selector)?;
+    let fields = FieldSelector::parse(fields)
+        .map_err(|error| Error::invalid("scope.field_selector", error))?;
+    let (group, resource) = group_and_plural(names, &scope.resource);
+    // As the API server reads a selector that leaves one name only.
+    let name = match scope.name.as_str() {
+        "" => fields.only_name().unwrap_or_default(),
+        name => name,
+    };
+    let on = ResourceAttributes {
+        name: name.to_owned(),
+        field_selector: fields.for_review().as_str().into(),
+        label_selector: labels.to_string().as_str().into(),
+        ..Attributes::on(verb, &group, &resource)
+    };
+    // To the API server a namespace lives in itself.
+    if on.verb == Verb::Get && on.group.is_empty() && on.resource == "namespaces" {
+        let namespace = on.name.clone();
+        return Ok(vec![ResourceAttributes { namespace, ..on }.into()]);
+    }
+    Ok(in_each(&on, &scope.namespaces))
+}
+
+/// Refuses what can be no name, and more names than one call may have: each is a question to the API server.
+fn plausible(scope: &proto::Scope) -> Result<(), Error> {
+    if scope.namespaces.len() > MAX_NAMESPACES {
+        let problem = format!("more than {MAX_NAMESPACES}; leave it empty for all");
+        return Err(Error::invalid("scope.namespaces", problem));
+    }
+    let namespaces = scope.namespaces.iter();
+    let names = [
+        ("scope.resource", &scope.resource),
+        ("scope.name", &scope.name),
+    ];
+    let all = names
+        .into_iter()
+        .chain(namespaces.map(|it| ("scope.namespaces", it)));
+    for (field, name) in all {
+        if name.len() > MAX_NAME || name.contains(char::is_control) {
+            let problem = format!("it has {} bytes, and is no name", name.len());
+            return Err(Error::invalid(field, problem));
+        }
+    }
+    Ok(())
+}
+
+/// In each of these namespaces; in all where none is named.
+fn in_each(on: &ResourceAttributes, namespaces: &[String]) -> Vec<Attributes> {
+    if namespaces.is_empty() {
+        return vec![on.clone().into()];
+    }
+    let mut namespaces: Vec<&String> = namespaces.iter().collect();
+    namespaces.sort_unstable();
+    namespaces.dedup();
+    let one = |namespace: &String| {
+        let namespace = namespace.clone();
+        let on = on.clone();
+        ResourceAttributes { namespace, ..on }.into()
+    };
+    namespaces.into_iter().map(one).collect()
+}
+
+/// Of a name that the API server knows; of another one as it reads: `plural.group`.
+fn group_and_plural(names: &Names, name: &str) -> (String, String) {
+    names(name).unwrap_or_else(|| {
+        let name = name.to_ascii_lowercase();
+        let (plural, group) = name.split_once('.').unwrap_or((&name, ""));
+        (group.to_owned(), plural.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Names {
+        Arc::new(|name| match name {
+            "po" | "pods" => Some((String::new(), "pods".to_owned())),
+            "deploy" => Some(("apps".to_owned(), "deployments".to_owned())),
+            _ => None,
+        })
+    }
+
+    fn needed(verb: Verb, scope: proto::Scope) -> Vec<String> {
+        let all = of_scope(&names(), verb, &scope).unwrap();
+        all.iter().map(Attributes::to_string).collect()
+    }
+
+    fn scope(resource: &str, namespaces: &[&str], name: &str) -> proto::Scope {
+        proto::Scope {
+            resource: resource.to_owned(),
+            namespaces: namespaces.iter().map(|&it| it.to_owned()).collect(),
+            name: name.to_owned(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn all_namespaces_are_a_permission_of_their_own_and_each_named_one_is_too() {
+        assert_eq!(
+            needed(Verb::List, scope("po", &[], "")),
+            [r#"list resource "pods" in API group "" at the cluster scope"#]
+        );
+        assert_eq!(
+            needed(Verb::Watch, scope("deploy", &["shop", "bank", "shop"], "")),
+            [
+                r#"watch resource "deployments" in API group "apps" in the namespace "bank""#,
+                r#"watch resource "deployments" in API group "apps" in the namespace "shop""#,
+            ]
+        );
+    }
+
+    #[test]
+    fn what_the_api_server_does_not_know_is_asked_for_as_it_reads() {
+        assert_eq!(
+            needed(Verb::Get, scope("Cats.Example.com", &["shop"], "tom")),
+            [
+                r#"get resource "cats" in API group "example.com", name "tom", in the namespace "shop""#
+            ]
+        );
+    }
+
+    /// CVE-2024-52280: whoever might get one object of a name was let watch them all.
+    #[test]
+    fn cve_2024_52280_to_watch_one_name_takes_the_verb_watch_on_that_name() {
+        let one = r#"watch resource "pods" in API group "", name "web", in the namespace "shop""#;
+        assert_eq!(needed(Verb::Watch, scope("pods", &["shop"], "web")), [one]);
+        let by_selector = proto::Scope {
+            field_selector: "metadata.name=web".to_owned(),
+            ..scope("pods", &["shop"], "")
+        };
+        assert_eq!(needed(Verb::Watch, by_selector), [one]);
+        let all = r#"watch resource "pods" in API group "" in the namespace "shop""#;
+        for no_name in ["metadata.name!=web", "metadata.name in (web,db)", ""] {
+            let selected = proto::Scope {
+                field_selector: no_name.to_owned(),
+                ..scope("pods", &["shop"], "")
+            };
+            assert_eq!(needed(Verb::Watch, selected), [all], "{no_name}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_no_name_is_refused_before_anybody_is_asked() {
+        let many: Vec<String> = (0..=MAX_NAMESPACES).map(|n| n.to_string()).collect();
+        let long = "x".repeat(MAX_NAME + 1);
+        for wrong in [
+            scope(&long, &[], ""),
+            scope("pods", &["shop"], &long),
+            scope("pods", &["a\nb"], ""),
+            proto::Scope {
+                namespaces: many,
+                ..scope("pods", &[], "")
+            },
+        ] {
+            let refused = of_scope(&names(), Verb::List, &wrong);
+            assert!(matches!(refused, Err(Error::Invalid { .. })));
+        }
+    }
+
+    #[test]
+    fn one_namespace_is_read_by_a_right_in_it() {
+        assert_eq!(
+            needed(Verb::Get, scope("namespaces", &[], "shop")),
+            [r#"get resource "namespaces" in API group "", name "shop", in the namespace "shop""#]
+        );
+        assert_eq!(
+            needed(Verb::List, scope("namespaces", &[], "")),
+            [r#"list resource "namespaces" in API group "" at the cluster scope"#]
+        );
+    }
+
+    #[test]
+    fn selectors_are_asked_for_as_far_as_the_api_server_can_read_them() {
+        let selected = proto::Scope {
+            label_selector: "app in (a,b)".to_owned(),
+            field_selector: "spec.nodeName=n1,status.phase notin (Failed,Unknown),spec.x in (1,2)"
+                .to_owned(),
+            ..scope("pods", &["shop"], "")
+        };
+        let all = of_scope(&names(), Verb::List, &selected).unwrap();
+        let json = serde_json::to_value(&all[0]).unwrap();
+        let on = &json["resourceAttributes"];
+        assert_eq!(on["labelSelector"]["rawSelector"], "app in (a,b)");
+        assert_eq!(
+            on["fieldSelector"]["rawSelector"],
+            "spec.nodeName=n1,status.phase!=Failed,status.phase!=Unknown"
+        );
+    }
+}

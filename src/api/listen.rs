@@ -1,0 +1,274 @@
+//! Connections as they come in: plain or secured, with what is known of who is at the other end.
+//!
+//! Handshakes go on beside each other and beside everything else. A connection can be cut from outside, for a
+//! stream whose rights are over and whose consumer does not read.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::sleep,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::transport::server::{Connected, TcpIncoming};
+
+use super::{KEEPALIVE, gather::Gather};
+use crate::{
+    auth::Presented,
+    tls::{Acceptor, Secured},
+};
+
+/// Connections at once. Whoever comes beyond is cut at once, so that those that are there stay well.
+const MAX_CONNECTIONS: usize = 4096;
+/// Connections that were accepted and that nobody has begun to serve.
+const BACKLOG: usize = 64;
+
+/// A connection; see the module's documentation.
+pub(super) struct Connection {
+    io: Io,
+    peer: Peer,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+enum Io {
+    Plain(Gather<OwnedReadHalf>),
+    Secured(Gather<ReadHalf<Secured>>),
+}
+
+/// What a call can know of the connection that it came over.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    /// Who it seems to be.
+    pub(super) presented: Arc<Presented>,
+    /// Cuts the connection.
+    pub(super) cut: CancellationToken,
+}
+
+/// The connections of a listener.
+pub(super) fn incoming(
+    listener: TcpListener,
+    tls: Option<Acceptor>,
+) -> impl Stream<Item = io::Result<Connection>> {
+    let accepted = TcpIncoming::from(listener)
+        .with_nodelay(Some(true))
+        .with_keepalive(Some(KEEPALIVE));
+    let (send, receive) = mpsc::channel(BACKLOG);
+    tokio::spawn(accept(accepted, tls, send));
+    ReceiverStream::new(receive)
+}
+
+async fn accept(
+    mut accepted: TcpIncoming,
+    tls: Option<Acceptor>,
+    send: mpsc::Sender<io::Result<Connection>>,
+) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let stream = tokio::select! {
+            stream = accepted.next() => stream,
+            // Nobody serves any more.
+            () = send.closed() => return,
+        };
+        let stream = match stream {
+            Some(Ok(stream)) => stream,
+            Some(Err(error)) => {
+                // Such as too many open files, which passes.
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+            None => return,
+        };
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            metrics::counter!("informerd_connections_refused_total").increment(1);
+            continue;
+        };
+        let Some(tls) = tls.clone() else {
+            let connection = Connection::new(stream, permit);
+            if send.send(Ok(connection)).await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let send = send.clone();
+        tokio::spawn(async move {
+            if let Some(secured) = tls.accept(stream).await {
+                // Nobody serves any more: then nobody waits for it either.
+                let _ = send.send(Ok(Connection::secured(secured, permit))).await;
+            }
+        });
+    }
+}
+
+impl Connection {
+    fn new(stream: TcpStream, permit: OwnedSemaphorePermit) -> Self {
+        let presented = Presented {
+            peer: stream.peer_addr().ok(),
+            chain: Vec::new(),
+        };
+        let (read, write) = stream.into_split();
+        Self::with(Io::Plain(Gather::new(read, write)), presented, permit)
+    }
+
+    fn secured(secured: Secured, permit: OwnedSemaphorePermit) -> Self {
+        let presented = Presented {
+            peer: secured.tcp().peer_addr().ok(),
+            chain: secured.client_chain(),
+        };
+        let (read, write) = tokio::io::split(secured);
+        Self::with(Io::Secured(Gather::new(read, write)), presented, permit)
+    }
+
+    fn with(io: Io, presented: Presented, permit: OwnedSemaphorePermit) -> Self {
+        let peer = Peer {
+            presented: Arc::new(presented),
+            cut: CancellationToken::new(),
+        };
+        Self {
+            io,
+            cut: Box::pin(peer.cut.clone().cancelled_owned()),
+            peer,
+            _permit: permit,
+        }
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // Reading is always waited for, so this wakes whoever serves the connection.
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        match &mut self.io {
+            Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Io::Secured(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.as_mut().refuse_if_cut()?;
+        match &mut self.io {
+            Io::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Io::Secured(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.as_mut().refuse_if_cut()?;
+        match &mut self.io {
+            Io::Plain(io) => Pin::new(io).poll_write_vectored(cx, slices),
+            Io::Secured(io) => Pin::new(io).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.io {
+            Io::Plain(io) => io.is_write_vectored(),
+            Io::Secured(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Plain(io) => Pin::new(io).poll_flush(cx),
+            Io::Secured(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.as_mut().refuse_if_cut()?;
+        match &mut self.io {
+            Io::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Io::Secured(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}
+
+impl Connection {
+    fn refuse_if_cut(self: Pin<&mut Self>) -> io::Result<()> {
+        match self.peer.cut.is_cancelled() {
+            true => Err(io::ErrorKind::ConnectionAborted.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::timeout,
+    };
+
+    use super::*;
+
+    async fn connected() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut incoming = std::pin::pin!(incoming(listener, None));
+        let (connection, peer) = tokio::join!(incoming.next(), TcpStream::connect(address));
+        (connection.unwrap().unwrap(), peer.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_connection_knows_its_peer_and_carries_bytes_both_ways() {
+        let (mut connection, mut peer) = connected().await;
+        let known = connection.connect_info().presented.peer;
+        assert_eq!(known, peer.local_addr().ok());
+        peer.write_all(b"in").await.unwrap();
+        let mut bytes = [0; 2];
+        connection.read_exact(&mut bytes).await.unwrap();
+        connection.write_all(b"out").await.unwrap();
+        let mut bytes = [0; 3];
+        peer.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"out");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_cut_neither_reads_nor_writes_and_is_closed() {
+        let (mut connection, mut peer) = connected().await;
+        let cut = connection.connect_info().cut;
+        let reading = async {
+            let error = connection.read(&mut [0; 1]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+            assert!(connection.write(b"x").await.is_err());
+            drop(connection);
+        };
+        let (_, ()) = tokio::join!(async { cut.cancel() }, reading);
+        let end = timeout(Duration::from_secs(5), peer.read(&mut [0; 1])).await;
+        assert_eq!(end.unwrap().unwrap_or(0), 0);
+    }
+}

@@ -1,0 +1,216 @@
+//! The services where callers are asked who they are, against an API server that says what a test told it.
+
+use tonic::Request;
+
+use super::*;
+use crate::auth::{Authentication, Guard, Presented, Subject, fake::FakeReviews};
+
+const WATCH_DEFAULT: &str = r#"watch resource "pods" in API group "" in the namespace "default""#;
+const WATCH_ALL: &str = r#"watch resource "pods" in API group "" at the cluster scope"#;
+
+/// Two pods, and alice, who has proved who she is.
+struct Guarded {
+    fixture: Fixture,
+    reviews: FakeReviews,
+    alice: Subject,
+}
+
+async fn guarded() -> Guarded {
+    let mut fixture = Fixture::with_pods(2);
+    let reviews = FakeReviews::default();
+    let how = Authentication {
+        token_audience: Some("informerd".to_owned()),
+        ..Authentication::default()
+    };
+    let settings = crate::auth::Settings::default();
+    let guard = Guard::new(how, Arc::new(reviews.clone()), settings).unwrap();
+    reviews.give("t", "alice", &["informerd"]);
+    let headers = [(http::header::AUTHORIZATION, "Bearer t".parse().unwrap())];
+    let headers = http::HeaderMap::from_iter(headers);
+    let nowhere = Arc::new(Presented::default());
+    let alice = guard.authenticate(&headers, &nowhere).await.unwrap();
+    fixture.api = Api::with_board(
+        fixture.api.catalog().clone(),
+        Board::new([""; 0], Limits::default()),
+        None,
+        None,
+        Settings::default(),
+        Access::Guarded {
+            guard,
+            names: Arc::new(|name| {
+                let is_pods = matches!(name, "po" | "pods");
+                is_pods.then(|| (String::new(), "pods".to_owned()))
+            }),
+        },
+        fixture.shutdown.clone(),
+    );
+    Guarded {
+        fixture,
+        reviews,
+        alice,
+    }
+}
+
+impl Guarded {
+    fn ask<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.extensions_mut().insert(self.alice.clone());
+        request
+    }
+
+    async fn watch(&self, request: WatchObjectsRequest) -> Result<Folded, Status> {
+        let stream = self
+            .fixture
+            .client()
+            .watch_objects(self.ask(request))
+            .await?;
+        Ok(Folded {
+            stream: stream.into_inner(),
+            held: BTreeMap::new(),
+            incoming: None,
+            token: Vec::new(),
+            revision: 0,
+        })
+    }
+}
+
+fn in_default() -> WatchObjectsRequest {
+    WatchObjectsRequest {
+        scope: Some(Scope {
+            namespaces: vec!["default".to_owned()],
+            ..pods()
+        }),
+        ..Default::default()
+    }
+}
+
+fn refused<T>(answer: Result<T, Status>) -> Status {
+    answer.err().expect("it is refused")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_sees_the_namespace_that_it_may_and_is_told_what_it_lacks_for_all() {
+    let world = guarded().await;
+    world.reviews.allow("alice", WATCH_DEFAULT);
+    let mut watch = world.watch(in_default()).await.unwrap();
+    watch.initial().await;
+    assert_eq!(watch.names().len(), 2);
+    let status = refused(world.watch(all_pods()).await);
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert_eq!(reason(&status), "PERMISSION_DENIED");
+    assert_eq!(
+        status.message(),
+        format!("User \"alice\" cannot {WATCH_ALL}")
+    );
+    // The token of one stream opens no other.
+    let wider = WatchObjectsRequest {
+        token: watch.token.clone().into(),
+        ..all_pods()
+    };
+    assert_eq!(
+        refused(world.watch(wider).await).code(),
+        Code::PermissionDenied
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_with_its_last_token_when_the_right_to_it_is_gone() {
+    let mut world = guarded().await;
+    world.reviews.allow("alice", WATCH_DEFAULT);
+    let mut watch = world.watch(in_default()).await.unwrap();
+    watch.initial().await;
+    world.reviews.deny("alice", WATCH_DEFAULT);
+    let begun = tokio::time::Instant::now();
+    let end = loop {
+        let (_, mark) = watch.next().await;
+        if mark.r#type() == MarkType::End {
+            break mark;
+        }
+    };
+    assert!(begun.elapsed() <= Duration::from_secs(30));
+    assert_eq!(end.reason, "REVOKED");
+    assert_eq!(watch.token, end.token);
+    let status = watch.try_next().await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::PermissionDenied, "REVOKED")
+    );
+
+    // With the right back the token goes on where the stream ended.
+    world.fixture.upsert("web-000", 101, "web");
+    world.reviews.allow("alice", WATCH_DEFAULT);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let again = WatchObjectsRequest {
+        token: end.token,
+        ..in_default()
+    };
+    let mut again = world.watch(again).await.unwrap();
+    let (events, _) = again.next().await;
+    assert_eq!(events.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_learns_what_is_configured_who_may_not_see_it() {
+    let world = guarded().await;
+    let watch = |resource: &str| WatchObjectsRequest {
+        scope: Some(Scope {
+            resource: resource.to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    for resource in ["pods", "po", "secrets", "cats.example.com"] {
+        let status = refused(world.watch(watch(resource)).await);
+        assert_eq!(status.code(), Code::PermissionDenied, "{resource}");
+    }
+    let secrets = r#"watch resource "secrets" in API group "" at the cluster scope"#;
+    world.reviews.allow("alice", secrets);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let status = refused(world.watch(watch("secrets")).await);
+    assert_eq!(reason(&status), "KIND_NOT_CONFIGURED");
+    assert!(!status.message().contains("pods"), "{}", status.message());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_means_another_kind_to_the_cache_is_not_served() {
+    let world = guarded().await;
+    // To the cache "pod" is the kind pods; the API server of this test knows no such name.
+    let as_it_reads = r#"watch resource "pod" in API group "" at the cluster scope"#;
+    world.reviews.allow("alice", as_it_reads);
+    let request = WatchObjectsRequest {
+        scope: Some(Scope {
+            resource: "pod".to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let status = refused(world.watch(request).await);
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::InvalidArgument, "KIND_AMBIGUOUS")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_came_in_by_another_way_than_the_door_is_nobody() {
+    let world = guarded().await;
+    let mut client = world.fixture.client();
+    let get = proto::GetObjectRequest {
+        scope: Some(Scope {
+            namespaces: vec!["default".to_owned()],
+            name: "web-000".to_owned(),
+            ..pods()
+        }),
+        ..Default::default()
+    };
+    let status = refused(client.get_object(get.clone()).await);
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert_eq!(
+        refused(client.watch_objects(all_pods()).await).code(),
+        Code::Unauthenticated
+    );
+    let may_get =
+        r#"get resource "pods" in API group "", name "web-000", in the namespace "default""#;
+    world.reviews.allow("alice", may_get);
+    assert!(client.get_object(world.ask(get)).await.is_ok());
+}
