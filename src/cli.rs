@@ -5,13 +5,17 @@
 
 use std::{
     io::{self, Write},
+    path::PathBuf,
     process::ExitCode,
 };
 
 use clap::Subcommand;
 use jiff::Timestamp;
 
-use crate::client::{self, Client};
+use crate::{
+    client::{self, Client, Credentials},
+    proto::KindStatus,
+};
 
 pub mod consumers;
 pub mod get;
@@ -64,6 +68,18 @@ pub struct ServerArgs {
         value_name = "HOST:PORT"
     )]
     pub server: String,
+    /// The authority that signs its certificate (PEM); for https:// addresses
+    #[arg(long, env = "INFORMERD_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Your certificate (PEM)
+    #[arg(long, env = "INFORMERD_CERT", value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, env = "INFORMERD_KEY", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Your Kubernetes token, made with `kubectl create token NAME --audience informerd`
+    #[arg(long, env = "INFORMERD_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// Where a command writes to, and what time it is there.
@@ -160,7 +176,27 @@ pub async fn run(command: Command, out: &mut Output<'_>) -> Result<(), Error> {
 
 impl ServerArgs {
     fn connect(&self) -> Result<Client, Error> {
-        Ok(Client::connect(&self.server)?)
+        let credentials = Credentials {
+            ca: self.ca.clone(),
+            certificate: self.cert.clone(),
+            key: self.key.clone(),
+            token_file: self.token_file.clone(),
+        };
+        Ok(Client::connect_with(&self.server, &credentials)?)
+    }
+}
+
+/// The kinds that informerd watches; where those are not the caller's business, the ones that are asked for, as far
+/// as their names tell.
+async fn kinds<'a>(
+    client: &Client,
+    resources: impl IntoIterator<Item = &'a str>,
+) -> Result<Vec<KindStatus>, Error> {
+    match client.kinds().await {
+        Err(error) if error.code() == Some(tonic::Code::PermissionDenied) => {
+            Ok(resources.into_iter().map(target::guess).collect())
+        }
+        kinds => Ok(kinds?),
     }
 }
 

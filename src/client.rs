@@ -27,6 +27,7 @@ use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt};
 use tonic::{
     Status,
+    service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
 
@@ -38,15 +39,19 @@ use crate::proto::{
 };
 
 mod backoff;
+mod credentials;
 mod error;
 mod mirror;
 mod readiness;
 mod watch;
 
 pub use backoff::Backoff;
+pub use credentials::Credentials;
 pub use error::{Error, Refusal, Violation};
 pub use mirror::{Change, Mirror, Objects};
 pub use watch::{Watch, WatchEvent};
+
+use credentials::Bearer;
 
 /// A connection to one informerd; cheap to clone. It connects when first used, and again whenever it must.
 ///
@@ -56,8 +61,12 @@ pub use watch::{Watch, WatchEvent};
 pub struct Client {
     server: Arc<str>,
     endpoint: Endpoint,
-    channel: Channel,
+    bearer: Bearer,
+    channel: Wire,
 }
+
+/// A channel that says who calls.
+type Wire = InterceptedService<Channel, Bearer>;
 
 /// A complete list.
 #[derive(Clone, Debug)]
@@ -82,23 +91,43 @@ impl Client {
     /// # Panics
     /// Outside of a Tokio runtime.
     pub fn connect(address: &str) -> Result<Self, Error> {
+        Self::connect_with(address, &Credentials::default())
+    }
+
+    /// The same to a server that asks who calls; `https://HOST:PORT` for a secured connection.
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub fn connect_with(address: &str, credentials: &Credentials) -> Result<Self, Error> {
         let refused = |why: &str| Error::Address {
             address: address.into(),
             why: why.into(),
         };
-        if address.starts_with("https://") {
-            return Err(refused("this client speaks plaintext only"));
-        }
-        let server = address
-            .strip_prefix("http://")
-            .unwrap_or(address)
-            .trim_end_matches('/');
-        let endpoint = Endpoint::from_shared(format!("http://{server}"))
+        let (scheme, server) = match address.split_once("://") {
+            Some((scheme @ ("http" | "https"), server)) => (scheme, server),
+            Some(_) => return Err(refused("it is neither http:// nor https://")),
+            None => ("http", address),
+        };
+        let server = server.trim_end_matches('/');
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{server}"))
             .map_err(|_| refused("it cannot be parsed"))?;
         match (endpoint.uri().port_u16(), endpoint.uri().path()) {
             (None | Some(0), _) => return Err(refused("the port is missing")),
             (_, path) if path != "/" => return Err(refused("it has a path")),
             _ => {}
+        }
+        let host = endpoint.uri().host().unwrap_or_default();
+        credentials
+            .check(scheme == "https", host)
+            .map_err(|why| refused(&why))?;
+        if scheme == "https" {
+            let tls = credentials.tls().map_err(|why| refused(&why))?;
+            endpoint = endpoint
+                .tls_config(tls)
+                .map_err(|error| refused(&format!("its certificates cannot be used: {error:?}")))?;
         }
         let endpoint = endpoint
             .user_agent(concat!("informerd-client/", env!("CARGO_PKG_VERSION")))
@@ -112,10 +141,12 @@ impl Client {
             // More than one flush in flight on a long round trip.
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20);
-        let channel = endpoint.connect_lazy();
+        let bearer = credentials.bearer();
+        let channel = InterceptedService::new(endpoint.connect_lazy(), bearer.clone());
         Ok(Self {
             server: server.into(),
             endpoint,
+            bearer,
             channel,
         })
     }
@@ -175,7 +206,8 @@ impl Client {
         let mut client = self.clone();
         let open = move |request: WatchObjectsRequest, stuck: bool| {
             if stuck {
-                client.channel = client.endpoint.connect_lazy();
+                let channel = client.endpoint.connect_lazy();
+                client.channel = InterceptedService::new(channel, client.bearer.clone());
             }
             let client = client.clone();
             async move {
@@ -213,11 +245,11 @@ impl Client {
             .consumers)
     }
 
-    fn cache(&self) -> CacheServiceClient<Channel> {
+    fn cache(&self) -> CacheServiceClient<Wire> {
         CacheServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    fn introspection(&self) -> IntrospectionServiceClient<Channel> {
+    fn introspection(&self) -> IntrospectionServiceClient<Wire> {
         IntrospectionServiceClient::new(self.channel.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
     }

@@ -57,7 +57,8 @@ impl ReadArgs {
             ));
         }
         let client = self.server.connect()?;
-        let target = self.target.resolve(&client.kinds().await?)?;
+        let kinds = super::kinds(&client, [self.target.resource.as_str()]).await?;
+        let target = self.target.resolve(&kinds)?;
         Ok((client, target))
     }
 }
@@ -195,6 +196,35 @@ pub(super) fn unknown(resource: &str, kinds: &[KindStatus]) -> Error {
     Error::UnknownKind {
         resource: resource.into(),
         hint,
+    }
+}
+
+/// Kubernetes's own kinds that live in no namespace.
+const CLUSTER_SCOPED: [&str; 12] = [
+    "nodes",
+    "node",
+    "no",
+    "namespaces",
+    "namespace",
+    "ns",
+    "persistentvolumes",
+    "pv",
+    "clusterroles",
+    "clusterrolebindings",
+    "storageclasses",
+    "customresourcedefinitions",
+];
+
+/// What can be told of a kind from its name alone.
+pub(super) fn guess(resource: &str) -> KindStatus {
+    let resource = resource.split('/').next().unwrap_or_default();
+    let short = resource.split('.').next().unwrap_or_default();
+    KindStatus {
+        resource: resource.to_owned(),
+        namespaced: !CLUSTER_SCOPED.contains(&short.to_ascii_lowercase().as_str()),
+        // Else it would count as not served yet.
+        api_version: "v1".to_owned(),
+        ..KindStatus::default()
     }
 }
 

@@ -147,7 +147,7 @@ async fn resolve(client: &Client, args: &Args) -> Result<Vec<WaitTarget>, Error>
         let text = "--uid, --min-resource-version and --min-generation need exactly one TARGET";
         return Err(Error::Usage(text.to_owned()));
     }
-    let kinds = client.kinds().await?;
+    let kinds = super::kinds(client, args.targets.iter().map(String::as_str)).await?;
     let named = |text: &String| {
         let named = Named::resolve(text, &kinds, &args.namespace)?;
         if named.name.is_empty() {

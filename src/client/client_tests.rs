@@ -43,8 +43,9 @@ async fn addresses_that_cannot_be_used_are_refused_with_what_to_write() {
         ("localhost", "the port is missing"),
         (
             "https://localhost:7443",
-            "this client speaks plaintext only",
+            "give the authority that signs its certificate (--ca)",
         ),
+        ("ftp://localhost:7443", "it is neither http:// nor https://"),
         ("localhost:7443/x", "it has a path"),
         ("a b:1", "it cannot be parsed"),
     ] {

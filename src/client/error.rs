@@ -10,7 +10,7 @@ use tonic_types::StatusExt;
 pub enum Error {
     /// The address cannot be used.
     #[error(
-        "{address:?} is not an address of informerd: {why}; write HOST:PORT or http://HOST:PORT"
+        "{address:?} is not an address of informerd: {why}; write HOST:PORT, http://HOST:PORT or https://HOST:PORT"
     )]
     Address {
         /// As it was given.
@@ -135,6 +135,8 @@ impl Error {
             | Self::Silent(_)
             | Self::Ended { .. }
             | Self::Incomplete(_) => false,
+            // With new credentials it goes on.
+            Self::Refused(refusal) if refusal.reason == "CREDENTIALS_EXPIRED" => false,
             Self::Refused(refusal) => match refusal.code {
                 // What proxies and restarting servers send, beside what informerd means to be retried.
                 Code::Unavailable

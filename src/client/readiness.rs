@@ -70,7 +70,7 @@ impl Client {
         Ok(messages.map(move |it| it.map_err(|status| Error::from_status(&server, &status))))
     }
 
-    fn readiness(&self) -> ReadinessServiceClient<tonic::transport::Channel> {
+    fn readiness(&self) -> ReadinessServiceClient<super::Wire> {
         ReadinessServiceClient::new(self.channel.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
