@@ -70,9 +70,12 @@ impl Daemon {
         command
             .arg("--admin")
             .arg(format!("127.0.0.1:{}", ports.admin));
-        command
-            .arg("--kube-listen")
-            .arg(format!("127.0.0.1:{}", ports.kube));
+        // Beside a door that port is refused.
+        if !config.contains("auth:") {
+            command
+                .arg("--kube-listen")
+                .arg(format!("127.0.0.1:{}", ports.kube));
+        }
         command.env("RUST_BACKTRACE", "1");
         let process = Process::start("informerd", &command, &scratch.path().join("daemon.log"))?;
         Ok(Self {

@@ -47,11 +47,13 @@ secrets: [{name: secret}]
         )
         .await;
     let config = "
+sensitive: {withData: [secrets]}
 kinds:
 - resource: configmaps
   prune: {drop: [.data.big]}
   selectable: [.data.color]
 - resource: secrets
+  withData: true
   prune: {keep: [.type]}
 - resource: serviceaccounts
   metadataOnly: true

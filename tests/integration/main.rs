@@ -30,3 +30,4 @@ mod slow;
 mod storm;
 mod support;
 mod sync;
+mod trust;
