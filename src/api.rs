@@ -13,6 +13,7 @@ use futures::StreamExt;
 use tonic::transport::Server;
 
 use crate::{
+    auth::Peer,
     cache::{Catalog, Limits},
     proof::Prover,
     readiness::Board,
@@ -46,7 +47,6 @@ mod watch;
 
 pub use access::Access;
 pub use consumers::{Caller, Consumers};
-pub use sign_in::Limits as CallLimits;
 pub use status::Error;
 
 use patience::Patient;
@@ -176,7 +176,7 @@ impl Api {
         let shutdown = self.0.shutdown.clone();
         let incoming = listen::incoming(listener, tls)
             .map(move |stream| stream.map(|stream| Patient::new(stream, &shutdown)));
-        let door = sign_in::SignIn::new(self.0.access.clone(), CallLimits::default());
+        let door = sign_in::SignIn(self.0.access.clone());
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(crate::proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -246,10 +246,6 @@ pub fn describe_metrics() {
         "Time from a call to the headers of its answer, by method."
     );
     describe_counter!(
-        "informerd_calls_shed_total",
-        "Calls that were refused because their caller, or all, had too many at once."
-    );
-    describe_counter!(
         "informerd_connections_refused_total",
         "Connections that were cut at once because too many were open."
     );
@@ -273,7 +269,7 @@ fn now() -> Instant {
 fn caller(extensions: &http::Extensions, user_agent: Option<&str>) -> Caller {
     let asking = access::Asking::of(extensions);
     Caller {
-        peer: asking.presented().and_then(|presented| presented.peer),
+        peer: asking.peer().and_then(Peer::address),
         user_agent: user_agent.unwrap_or_default().chars().take(256).collect(),
         subject: asking.subject().cloned(),
     }

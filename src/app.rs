@@ -237,6 +237,7 @@ pub async fn run(
     let live: Arc<dyn api::readiness::Live> = Arc::new(LiveReads::new(upstream.clone()));
     let prover = facade::prover(&config, &upstream);
     let access = trust::access(&config, &upstream, &registry, tls.as_ref())?;
+    let guard = access.guard().cloned();
     let api = Api::with_board(
         catalog.clone(),
         board,
@@ -262,6 +263,8 @@ pub async fn run(
             upstream: &upstream,
             prover,
             consumers: api.consumers().clone(),
+            guard,
+            tls: acceptor.clone(),
         };
         tokio::spawn(parts.serve(listener, shutdown.clone()))
     });

@@ -12,9 +12,11 @@
 use std::time::Duration;
 
 mod attributes;
+mod audit;
 mod authenticate;
 mod authorize;
 mod budget;
+mod calls;
 mod certificate;
 #[cfg(test)]
 pub mod fake;
@@ -22,6 +24,7 @@ mod guard;
 mod identity;
 mod impersonate;
 mod memo;
+mod peer;
 mod reviews;
 mod rights;
 mod secret;
@@ -29,10 +32,13 @@ mod secret;
 mod tests;
 
 pub use attributes::{Attributes, ResourceAttributes, Verb};
+pub use audit::denied;
 pub use authenticate::{Authentication, CertificateTrust, Presented};
 pub use authorize::Urgency;
+pub use calls::{Limits, Slot};
 pub use guard::{Guard, Settings};
 pub use identity::{Identity, Method, Subject};
+pub use peer::Peer;
 pub use reviews::{ApiReviews, Decision, ReviewError, Reviews, TokenOwner};
 pub use rights::{Lease, Over, Rights};
 pub use secret::Token;
@@ -60,6 +66,9 @@ pub enum AuthError {
     /// More questions at once than the API server is to be asked.
     #[error("too many questions of who may do what; try again in {} ms", .0.as_millis())]
     Busy(Duration),
+    /// More calls than the caller, or everybody, may have open at once.
+    #[error("{0}; try again later, or ask for less at once")]
+    TooMany(String),
 }
 
 impl AuthError {
@@ -68,6 +77,7 @@ impl AuthError {
         match self {
             Self::Unavailable(_) => Some(Duration::from_secs(2)),
             Self::Busy(wait) => Some(*wait),
+            Self::TooMany(_) => Some(Duration::from_secs(1)),
             Self::Unauthenticated(_) | Self::Forbidden { .. } | Self::Invalid(_) => None,
         }
     }
@@ -93,6 +103,10 @@ pub fn describe_metrics() {
     describe_counter!(
         "informerd_auth_denied_total",
         "Calls that were not let in, by reason."
+    );
+    describe_counter!(
+        "informerd_calls_shed_total",
+        "Calls that were refused because their caller, or all, had too many at once."
     );
     describe_counter!(
         "informerd_auth_streams_ended_total",

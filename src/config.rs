@@ -48,7 +48,7 @@ pub struct Config {
     pub sensitive: SensitiveConfig,
     /// Of the port for metrics and health.
     pub admin: SocketAddr,
-    /// Of the port that speaks Kubernetes's protocol, if there is one; a loopback address.
+    /// Of the port that speaks Kubernetes's protocol, if there is one; see `listen`.
     pub kube_listen: Option<SocketAddr>,
     /// How that port answers.
     pub facade: FacadeConfig,

@@ -23,7 +23,9 @@ use http::{
 use tokio::sync::Notify;
 use tracing::Instrument;
 
+pub use crate::auth::Peer;
 use crate::{
+    auth::{Guard, Subject},
     cache::{Cursor, Shard},
     object::{Key, Object},
     shutdown::{Shutdown, Stage},
@@ -32,6 +34,7 @@ use crate::{
 mod accept;
 mod body;
 mod discovery;
+mod door;
 mod event;
 mod frozen;
 mod holds;
@@ -75,6 +78,8 @@ pub struct KubeApi(Arc<Inner>);
 
 struct Inner {
     read: Arc<dyn Read>,
+    /// Asks callers who they are; nobody is asked where it is absent.
+    guard: Option<Guard>,
     frozen: frozen::FrozenStates,
     holds: Arc<holds::Holds>,
     shutdown: Shutdown,
@@ -86,9 +91,11 @@ impl fmt::Debug for KubeApi {
     }
 }
 
-/// Who asks.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Peer(pub Option<SocketAddr>);
+/// Who asks, as far as that is known.
+struct Asker {
+    address: Option<SocketAddr>,
+    subject: Option<Subject>,
+}
 
 /// A request for objects, taken apart.
 struct Ask<'a> {
@@ -96,7 +103,7 @@ struct Ask<'a> {
     resource: &'a Arc<Resource>,
     query: Query<'a>,
     headers: &'a HeaderMap,
-    peer: Option<SocketAddr>,
+    asker: &'a Asker,
 }
 
 /// Why a request is not answered from here.
@@ -114,10 +121,16 @@ impl From<Status> for Refused {
 }
 
 impl KubeApi {
-    /// Until the shutdown begins to drain; then watches end.
+    /// Until the shutdown begins to drain; then watches end. Whoever can connect may read.
     pub fn new(read: Arc<dyn Read>, shutdown: Shutdown) -> Self {
+        Self::guarded(read, None, shutdown)
+    }
+
+    /// The same, where callers are asked who they are if there is somebody to ask them.
+    pub fn guarded(read: Arc<dyn Read>, guard: Option<Guard>, shutdown: Shutdown) -> Self {
         Self(Arc::new(Inner {
             read,
+            guard,
             frozen: frozen::FrozenStates::default(),
             holds: Arc::default(),
             shutdown,
@@ -135,7 +148,7 @@ impl KubeApi {
         };
         let span = tracing::info_span!("kube", verb, resource, path = request.uri().path());
         let begun = Instant::now();
-        let mut response = self.route(route, request, peer).instrument(span).await;
+        let mut response = self.answer(route, request, peer).instrument(span).await;
         response
             .headers_mut()
             .entry(CACHE_CONTROL)
@@ -146,6 +159,24 @@ impl KubeApi {
         metrics::counter!("informerd_kube_requests_total", "verb" => verb, "resource" => resource, "code" => code)
             .increment(1);
         response
+    }
+
+    /// Whatever the answer is, to whoever may have it.
+    async fn answer(&self, route: Route, request: Request<Body>, peer: Peer) -> Response<Body> {
+        let entered = self.enter(&route, request.uri(), request.headers(), &peer);
+        let entered = match entered.await {
+            Ok(entered) => entered,
+            Err(status) => return status.response(),
+        };
+        let asker = Asker {
+            address: peer.address(),
+            subject: entered.as_ref().map(|entered| entered.subject.clone()),
+        };
+        let response = self.route(route, request, &asker).await;
+        match entered {
+            Some(entered) => entered.answer(response),
+            None => response,
+        }
     }
 
     /// A name for metrics: of what is served only, or there would be no end of them.
@@ -164,7 +195,7 @@ impl KubeApi {
         found.cloned()
     }
 
-    async fn route(&self, route: Route, request: Request<Body>, peer: Peer) -> Response<Body> {
+    async fn route(&self, route: Route, request: Request<Body>, asker: &Asker) -> Response<Body> {
         let read = &self.0.read;
         let resources = read.resources();
         let of_discovery = !matches!(
@@ -195,7 +226,7 @@ impl KubeApi {
                 Err(status) => status.response(),
             },
             Route::Health => self.health(request.uri().path()),
-            Route::Objects(target) => self.objects(target, request, peer).await,
+            Route::Objects(target) => self.objects(target, request, asker).await,
             Route::OpenApi => openapi::index(&resources),
             Route::OpenApiOf(place) => openapi::of(&resources, &place),
             Route::Unknown => read.other(request, Other::Path).await,
@@ -214,7 +245,12 @@ impl KubeApi {
         text(StatusCode::OK, "ok")
     }
 
-    async fn objects(&self, target: Target, request: Request<Body>, peer: Peer) -> Response<Body> {
+    async fn objects(
+        &self,
+        target: Target,
+        request: Request<Body>,
+        asker: &Asker,
+    ) -> Response<Body> {
         let resource = self.find(&target);
         let is_read = ["get", "list", "watch"].contains(&target.verb);
         let answered = match &resource {
@@ -224,7 +260,7 @@ impl KubeApi {
                     resource,
                     query: Query::parse(request.uri().query()),
                     headers: request.headers(),
-                    peer: peer.0,
+                    asker,
                 };
                 match self.read(&ask).await {
                     Ok(mut answer) => {
@@ -629,7 +665,8 @@ fn opened(ask: &Ask<'_>, verb: &'static str, options: &ListOptions, form: Form) 
         label_selector: options.label_selector.clone(),
         field_selector: options.field_selector.clone(),
         metadata_only: matches!(form, Form::Metadata { .. }),
-        peer: ask.peer,
+        peer: ask.asker.address,
+        subject: ask.asker.subject.clone(),
         user_agent: agent.unwrap_or_default().chars().take(256).collect(),
     }
 }

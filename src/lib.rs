@@ -33,8 +33,8 @@
 //! # Who may know whom
 //!
 //! `object` <- `cache` <- `source`, `feed`, `readiness`, `api`, `admin`; `feed`, `readiness` <- `controller`;
-//! `aerospike` <- `controller`; `readiness` <- `api`; `auth`, `tls` <- `api`; `cache` <- `kubeapi` <- `facade`, and
-//! `proof` <- `api`, `facade`. Only `source`, `discovery`, `proof`, `auth`, `upstream`, where it polls
+//! `aerospike` <- `controller`; `readiness` <- `api`; `auth`, `tls` <- `api`, `kubeapi`; `cache` <- `kubeapi` <- `facade`,
+//! and `proof` <- `api`, `facade`. Only `source`, `discovery`, `proof`, `auth`, `upstream`, where it polls
 //! `controller::aerospike`, and the facade where it passes a caller's request through, talk to the API server. Only
 //! `api`, `client` and `admin` (for health) know gRPC; `cache` knows neither. Only `app` sees all.
 //! `tests/architecture.rs` holds this.

@@ -68,7 +68,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("heartbeat", &[]),
     (
         "kubeapi",
-        &["cache", "columns", "digest", "object", "shutdown"],
+        &[
+            "auth", "cache", "columns", "digest", "object", "shutdown", "tls",
+        ],
     ),
     ("kubeconfig", &[]),
     ("object", &[]),

@@ -7,10 +7,10 @@ use std::{fmt, pin::Pin, sync::Arc};
 
 use futures::FutureExt;
 
-use super::{Api, Error, listen::Peer, query::MAX_NAMESPACES};
+use super::{Api, Error, query::MAX_NAMESPACES};
 use crate::{
     auth::{
-        Attributes, AuthError, Guard, Lease, Over, Presented, ResourceAttributes, Subject, Verb,
+        Attributes, AuthError, Guard, Lease, Over, Peer, ResourceAttributes, Subject, Verb, denied,
     },
     cache::Identity,
     object::selector::{FieldSelector, LabelSelector},
@@ -33,6 +33,16 @@ pub enum Access {
         /// What kinds are called.
         names: Names,
     },
+}
+
+impl Access {
+    /// Who asks them, if anybody does.
+    pub fn guard(&self) -> Option<&Guard> {
+        match self {
+            Self::Open => None,
+            Self::Guarded { guard, .. } => Some(guard),
+        }
+    }
 }
 
 impl fmt::Debug for Access {
@@ -71,8 +81,8 @@ impl Asking {
         self.subject.as_ref()
     }
 
-    pub(super) fn presented(&self) -> Option<&Arc<Presented>> {
-        self.peer.as_ref().map(|peer| &peer.presented)
+    pub(super) fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
     }
 }
 
@@ -214,7 +224,7 @@ impl Api {
         })?;
         let allowed = guard.authorize_all(&subject, &all).await;
         if let Err(error) = &allowed {
-            denied(asking, error);
+            denied(asking.subject(), asking.peer(), error);
         }
         allowed?;
         Ok(Admitted {
@@ -226,29 +236,6 @@ impl Api {
             }),
         })
     }
-}
-
-/// A line for a call that was not let in. Says what was asked for in the words of the permission, nothing else.
-pub(super) fn denied(asking: &Asking, error: &AuthError) {
-    let reason = match error {
-        AuthError::Unauthenticated(_) => "unauthenticated",
-        AuthError::Forbidden { .. } => "forbidden",
-        AuthError::Invalid(_) => "invalid",
-        AuthError::Unavailable(_) => "unavailable",
-        AuthError::Busy(_) => "busy",
-    };
-    metrics::counter!("informerd_auth_denied_total", "reason" => reason).increment(1);
-    let subject = asking.subject();
-    tracing::warn!(
-        target: "informerd::audit",
-        event = "denied",
-        reason,
-        user = subject.map(|subject| subject.identity().user.as_str()),
-        impersonator = subject.and_then(|subject| subject.impersonator()).map(|real| real.user.as_str()),
-        by = subject.map(|subject| subject.method().as_str()),
-        peer = asking.presented().and_then(|presented| presented.peer).map(tracing::field::display),
-        why = %error,
-    );
 }
 
 /// The permissions that a scope takes. Only its words are looked at, and those that are none are refused.

@@ -19,12 +19,12 @@ use tokio::{
     time::sleep,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::{Connected, TcpIncoming};
 
 use super::{KEEPALIVE, gather::Gather};
 use crate::{
-    auth::Presented,
+    auth::{Peer, Presented},
     tls::{Acceptor, Secured},
 };
 
@@ -44,15 +44,6 @@ pub(super) struct Connection {
 enum Io {
     Plain(Gather<OwnedReadHalf>),
     Secured(Gather<ReadHalf<Secured>>),
-}
-
-/// What a call can know of the connection that it came over.
-#[derive(Clone, Debug)]
-pub(super) struct Peer {
-    /// Who it seems to be.
-    pub(super) presented: Arc<Presented>,
-    /// Cuts the connection.
-    pub(super) cut: CancellationToken,
 }
 
 /// The connections of a listener.
@@ -131,10 +122,7 @@ impl Connection {
     }
 
     fn with(io: Io, presented: Presented, permit: OwnedSemaphorePermit) -> Self {
-        let peer = Peer {
-            presented: Arc::new(presented),
-            cut: CancellationToken::new(),
-        };
+        let peer = Peer::new(presented);
         Self {
             io,
             cut: Box::pin(peer.cut.clone().cancelled_owned()),

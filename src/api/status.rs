@@ -146,12 +146,6 @@ pub enum Error {
         /// What to write.
         full: String,
     },
-    /// More than the caller, or everybody, may have at once.
-    #[error("{what}; try again later, or ask for less at once")]
-    TooMuch {
-        /// Of what.
-        what: String,
-    },
     /// The API server serves the kind no more.
     #[error("{resource} is no longer served by the API server: {message}")]
     KindRemoved {
@@ -247,7 +241,6 @@ impl Error {
             Self::RightsOver(Over::Revoked(error) | Over::Unproven(error)) => auth_code(error),
             Self::RightsOver(Over::Expired) => Code::Unauthenticated,
             Self::Ambiguous { .. } => Code::InvalidArgument,
-            Self::TooMuch { .. } => Code::ResourceExhausted,
         }
     }
 
@@ -278,7 +271,7 @@ impl Error {
             Self::RightsOver(Over::Expired) => "CREDENTIALS_EXPIRED",
             Self::RightsOver(Over::Unproven(_)) => "AUTH_UNAVAILABLE",
             Self::Ambiguous { .. } => "KIND_AMBIGUOUS",
-            Self::TooMuch { .. } => "TOO_MUCH",
+            Self::Auth(AuthError::TooMany(_)) => "TOO_MUCH",
         }
     }
 
@@ -301,7 +294,6 @@ impl Error {
             Self::Draining | Self::NotProven { .. } => Some(Duration::from_secs(1)),
             Self::Stalled(_) => Some(Duration::ZERO),
             Self::Auth(error) | Self::RightsOver(Over::Unproven(error)) => error.retry_after(),
-            Self::TooMuch { .. } => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -313,7 +305,7 @@ fn auth_code(error: &AuthError) -> Code {
         AuthError::Forbidden { .. } => Code::PermissionDenied,
         AuthError::Invalid(_) => Code::InvalidArgument,
         AuthError::Unavailable(_) => Code::Unavailable,
-        AuthError::Busy(_) => Code::ResourceExhausted,
+        AuthError::Busy(_) | AuthError::TooMany(_) => Code::ResourceExhausted,
     }
 }
 

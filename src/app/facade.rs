@@ -8,6 +8,7 @@ use tracing::info;
 use super::AppError;
 use crate::{
     api::Consumers,
+    auth::Guard,
     cache::Catalog,
     config::Config,
     discovery::Registry,
@@ -15,6 +16,7 @@ use crate::{
     kubeapi::KubeApi,
     proof::{Live, Prover},
     shutdown::Shutdown,
+    tls::Acceptor,
     upstream::Upstream,
 };
 
@@ -26,6 +28,8 @@ pub(super) struct Parts<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) prover: Arc<Prover>,
     pub(super) consumers: Arc<Consumers>,
+    pub(super) guard: Option<Guard>,
+    pub(super) tls: Option<Acceptor>,
 }
 
 /// The port, if there is to be one.
@@ -71,7 +75,7 @@ impl Parts<'_> {
         if let Ok(address) = listener.local_addr() {
             info!(%address, passthrough = self.config.facade.passthrough, "the facade listens");
         }
-        KubeApi::new(Arc::new(facade), shutdown).serve(listener)
+        KubeApi::guarded(Arc::new(facade), self.guard, shutdown).serve(listener, self.tls)
     }
 }
 

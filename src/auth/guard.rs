@@ -10,6 +10,7 @@ use super::{
     authenticate::{Authentication, Authenticator, Presented},
     authorize::{Authorizer, Urgency},
     budget::Rate,
+    calls::{Calls, Limits, Slot},
     identity::{Identity, Subject},
     impersonate,
     rights::{Holder, Lease},
@@ -21,12 +22,15 @@ use super::{
 pub struct Settings {
     /// TokenReviews a second, and as many SubjectAccessReviews.
     pub reviews_per_second: u32,
+    /// What callers may have open.
+    pub limits: Limits,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             reviews_per_second: 50,
+            limits: Limits::default(),
         }
     }
 }
@@ -40,6 +44,7 @@ struct Inner {
     authorizer: Authorizer,
     fingerprints: Arc<Fingerprints>,
     holder: Holder,
+    calls: Arc<Calls>,
 }
 
 impl Guard {
@@ -56,6 +61,7 @@ impl Guard {
             authorizer: Authorizer::new(reviews, Arc::clone(&fingerprints), rate),
             fingerprints,
             holder: Holder::default(),
+            calls: Arc::new(Calls::new(settings.limits)),
         })))
     }
 
@@ -76,6 +82,11 @@ impl Guard {
         };
         self.may_impersonate(&subject, Urgency::NewCall).await?;
         Ok(subject)
+    }
+
+    /// A place among the calls that are open, if its caller may have one more.
+    pub fn enter(&self, subject: &Subject) -> Result<Slot, AuthError> {
+        self.0.calls.enter(subject)
     }
 
     /// Whether a caller may do something, before anything is looked up for it.

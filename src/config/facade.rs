@@ -33,10 +33,10 @@ pub(super) fn read(reader: &mut Reader, field: &Field<'_>, facade: &mut FacadeCo
     }
 }
 
-/// `off`, or a loopback address.
+/// `off`, or an address.
 pub(super) fn address(text: &str) -> Result<Option<SocketAddr>, String> {
     if text == "off" {
         return Ok(None);
     }
-    super::read::loopback(text, DEFAULT_PORT).map(Some)
+    super::read::address(text, DEFAULT_PORT).map(Some)
 }

@@ -390,19 +390,7 @@ fn filter(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn loopback(text: &str, port: u16) -> Result<SocketAddr, String> {
-    let address = address(text, port)?;
-    if address.ip().is_loopback() {
-        return Ok(address);
-    }
-    Err(format!(
-        "{address} can be reached from other machines, and whoever reads by Kubernetes's protocol is not asked yet \
-         who it is: write 127.0.0.1:{}",
-        address.port()
-    ))
-}
-
-fn address(text: &str, port: u16) -> Result<SocketAddr, String> {
+pub(super) fn address(text: &str, port: u16) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("not an address and port: write an IP address and a port, as in 127.0.0.1:{port}")
     })

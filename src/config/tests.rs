@@ -178,7 +178,7 @@ fn wrong_flags_are_named() {
 }
 
 #[test]
-fn the_facade_is_off_until_it_has_an_address_on_loopback() {
+fn the_facade_is_off_until_it_has_an_address() {
     let config = valid("kinds: [pods]");
     assert_eq!(config.kube_listen, None);
     assert_eq!(config.facade, FacadeConfig::default());
@@ -193,11 +193,6 @@ fn the_facade_is_off_until_it_has_an_address_on_loopback() {
     };
     let config = parse("kubeListen: 127.0.0.1:7481\nkinds: [pods]", &off).unwrap();
     assert_eq!(config.kube_listen, None);
-    assert_eq!(
-        errors("kubeListen: 10.0.0.1:7481\nkinds: [pods]"),
-        "c.yaml:1:13: kubeListen: 10.0.0.1:7481 can be reached from other machines, and whoever reads by Kubernetes's \
-         protocol is not asked yet who it is: write 127.0.0.1:7481"
-    );
     assert_eq!(
         errors("listen: 127.0.0.1:1\nkubeListen: 127.0.0.1:1\nkinds: [pods]"),
         "configuration: listen, kubeListen: both ports are 127.0.0.1:1: write another one for one of them"
@@ -639,16 +634,19 @@ fn half_a_way_in_is_refused() {
 
 #[test]
 fn the_kubernetes_port_is_no_way_around_the_door() {
-    let both = "kubeListen: 127.0.0.1:7481\nkinds: [pods]\n";
-    let around = errors(&format!("auth: {{tokens: {{}}}}\n{both}"));
+    let open = errors("kubeListen: 10.0.0.1:7481\nkinds: [pods]\n");
     assert!(
-        around.contains("kubeListen: whoever reads by Kubernetes's protocol is not asked yet"),
-        "{around}"
+        open.contains("auth: 10.0.0.1:7481 can be reached") && open.contains("tls: 10.0.0.1:7481"),
+        "{open}"
     );
-    let said = valid(&format!(
-        "auth: {{tokens: {{}}, insecureLoopback: true}}\n{both}"
-    ));
-    assert!(said.kube_listen.is_some());
+    let both = "kubeListen: 0.0.0.0:7481\nauth: {tokens: {}}\nkinds: [pods]\n\
+                tls: {certificate: a.crt, key: a.key}\n";
+    assert!(valid(both).kube_listen.is_some());
+    let handed_on = errors(&format!("{both}facade: {{passthrough: reads}}\n"));
+    assert!(
+        handed_on.contains("facade.passthrough: hands"),
+        "{handed_on}"
+    );
 }
 
 #[test]

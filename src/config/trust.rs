@@ -167,18 +167,11 @@ pub(super) fn check(reader: &mut Reader, config: &Config) {
     let Config {
         listen,
         kube_listen,
+        facade,
         auth,
         tls,
         ..
     } = config;
-    if kube_listen.is_some() && auth.asks() && !auth.insecure_loopback {
-        refuse(
-            "kubeListen",
-            "whoever reads by Kubernetes's protocol is not asked yet who it is, and could read there what `auth` \
-             keeps from it: remove it, or let in everybody on this machine with auth: {insecureLoopback: true}"
-                .into(),
-        );
-    }
     if auth.client_ca.is_some() && tls.is_none() {
         refuse(
             "auth.clientCertificates",
@@ -186,41 +179,52 @@ pub(super) fn check(reader: &mut Reader, config: &Config) {
                 .into(),
         );
     }
-    if listen.ip().is_loopback() {
-        return;
-    }
-    if auth.insecure_loopback {
+    if facade.passthrough && auth.asks() {
         refuse(
-            "auth.insecureLoopback",
-            format!(
-                "lets in whoever is on this machine, and {listen} can be reached from others, by way of proxies \
-                 too: remove it, or listen on 127.0.0.1:{}",
-                listen.port()
-            ),
+            "facade.passthrough",
+            "hands the callers' credentials on to the API server, and those that `auth` asks for are made for \
+             informerd: write passthrough: none, or remove auth"
+                .into(),
         );
     }
-    if !auth.asks() {
-        refuse("auth", nobody_asked(*listen));
-    }
-    if tls.is_none() {
-        refuse(
-            "tls",
-            format!(
-                "{listen} can be reached from other machines, and tokens and objects would go there in plain text: \
-                 write tls: {{certificate: FILE, key: FILE}} (`informerd certs dev` makes some for trying out), or \
-                 listen on 127.0.0.1:{}",
-                listen.port()
-            ),
-        );
+    let reached = [Some(*listen), *kube_listen];
+    for address in reached.into_iter().flatten() {
+        if address.ip().is_loopback() {
+            continue;
+        }
+        if auth.insecure_loopback {
+            refuse(
+                "auth.insecureLoopback",
+                format!(
+                    "lets in whoever is on this machine, and {address} can be reached from others, by way of proxies \
+                     too: remove it, or listen on 127.0.0.1:{}",
+                    address.port()
+                ),
+            );
+        }
+        if !auth.asks() {
+            refuse("auth", nobody_asked(address));
+        }
+        if tls.is_none() {
+            refuse(
+                "tls",
+                format!(
+                    "{address} can be reached from other machines, and tokens and objects would go there in plain \
+                     text: write tls: {{certificate: FILE, key: FILE}} (`informerd certs dev` makes some for trying \
+                     out), or listen on 127.0.0.1:{}",
+                    address.port()
+                ),
+            );
+        }
     }
 }
 
-fn nobody_asked(listen: SocketAddr) -> String {
+fn nobody_asked(address: SocketAddr) -> String {
     format!(
-        "{listen} can be reached from other machines, and nothing says who is let in: write auth: {{tokens: \
+        "{address} can be reached from other machines, and nothing says who is let in: write auth: {{tokens: \
          {{audience: informerd}}}} for Kubernetes tokens, auth: {{clientCertificates: {{ca: FILE}}}} for \
          certificates, or listen on 127.0.0.1:{}",
-        listen.port()
+        address.port()
     )
 }
 

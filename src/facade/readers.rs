@@ -41,8 +41,7 @@ pub(super) fn enter(consumers: &Arc<Consumers>, opened: Opened) -> Box<dyn Reade
     let caller = Caller {
         peer: opened.peer,
         user_agent: opened.user_agent,
-        // On this port nobody is asked who it is.
-        subject: None,
+        subject: opened.subject,
     };
     let kind = Some(Arc::clone(&opened.resource.kind));
     Box::new(Entered(consumers.enter(method, caller, kind, asked)))

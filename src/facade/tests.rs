@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    auth::{Authentication, Guard, Settings, fake::FakeReviews},
     cache::{History, Limits, Unreadable, Writer, kind::tests::pods},
     discovery::tests::kind,
     kubeapi::{KubeApi, Peer, full},
@@ -69,9 +70,17 @@ struct World {
 }
 
 fn world(config: FacadeConfig, metadata_only: bool) -> World {
+    guarded(config, metadata_only, None)
+}
+
+fn guarded(config: FacadeConfig, metadata_only: bool, guard: Option<Guard>) -> World {
     let now = std::time::Instant::now();
     let mut writer = Writer::new("", Limits::default(), now);
-    let pod = Arc::new(object("default", "a"));
+    let json = br#"{"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"default","name":"a"}}"#;
+    let pod = Arc::new(Object {
+        json: Bytes::from_static(json),
+        ..object("default", "a")
+    });
     writer.replace(vec![pod], &Unreadable::default(), 10, History::Same, now);
     let shards = vec![writer.shard().clone()];
     let kind = Arc::new(Kind::new("pods", true, metadata_only, 0, shards));
@@ -90,7 +99,7 @@ fn world(config: FacadeConfig, metadata_only: bool) -> World {
         consumers.clone(),
         config,
     );
-    let api = KubeApi::new(Arc::new(facade), Shutdown::new());
+    let api = KubeApi::guarded(Arc::new(facade), guard, Shutdown::new());
     World {
         api,
         available,
@@ -255,4 +264,82 @@ async fn who_watches_is_listed_until_the_watch_ends() {
     assert_eq!(scope.namespaces, ["default"]);
     drop(response);
     assert!(world.consumers.list().is_empty());
+}
+
+const LIST: &str = r#"list resource "pods" in API group "" in the namespace "default""#;
+const WATCH: &str = r#"watch resource "pods" in API group "" in the namespace "default""#;
+
+/// Pods, and an API server that says who may see them; `the-callers` is alice's token.
+fn with_a_door() -> (World, FakeReviews) {
+    let reviews = FakeReviews::default();
+    reviews.give("the-callers", "alice", &["informerd"]);
+    let how = Authentication {
+        token_audience: Some("informerd".to_owned()),
+        ..Authentication::default()
+    };
+    let guard = Guard::new(how, Arc::new(reviews.clone()), Settings::default());
+    let lax = FacadeConfig {
+        unset_is_any: true,
+        ..FacadeConfig::default()
+    };
+    let world = guarded(lax, false, guard);
+    world.appear();
+    (world, reviews)
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_may_not_is_told_in_the_api_servers_words_which_permission_is_missing() {
+    let (world, reviews) = with_a_door();
+    let (status, body) = world.ask("GET", "/api/v1/namespaces/default/pods").await;
+    assert_eq!(status, 403);
+    assert_eq!(
+        body["message"],
+        format!("pods is forbidden: User \"alice\" cannot {LIST}")
+    );
+    // The same of what is not configured.
+    let (status, _) = world
+        .ask("GET", "/api/v1/namespaces/default/services")
+        .await;
+    assert_eq!(status, 403);
+    let (status, body) = world.ask("GET", "/api").await;
+    assert_eq!(status, 403);
+    let of_path = "forbidden: User \"alice\" cannot get path \"/api\"";
+    assert_eq!(body["message"], of_path);
+    reviews.allow("alice", LIST);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let (status, body) = world.ask("GET", "/api/v1/namespaces/default/pods").await;
+    assert_eq!((status, body["items"].as_array().unwrap().len()), (200, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_reads_without_credentials_but_whether_the_server_lives() {
+    let (world, reviews) = with_a_door();
+    reviews.take("the-callers");
+    for uri in ["/api", "/version", "/api/v1/pods", "/openapi/v3", "/x"] {
+        let (status, body) = world.ask("GET", uri).await;
+        assert_eq!(
+            (status, &body["reason"]),
+            (401, &json!("Unauthorized")),
+            "{uri}"
+        );
+    }
+    assert_eq!(world.send("GET", "/livez").await.status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_says_why_it_ends_when_the_right_to_it_is_gone() {
+    let (world, reviews) = with_a_door();
+    reviews.allow("alice", WATCH);
+    let uri = "/api/v1/namespaces/default/pods?watch=1&resourceVersion=10";
+    let mut body = world.send("GET", uri).await.into_body();
+    reviews.deny("alice", WATCH);
+    let begun = tokio::time::Instant::now();
+    let last = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(begun.elapsed() <= Duration::from_secs(30));
+    let line: Value = serde_json::from_slice(&last).unwrap();
+    assert_eq!(
+        (&line["type"], &line["object"]["code"]),
+        (&json!("ERROR"), &json!(403))
+    );
+    assert!(body.frame().await.is_none());
 }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::{body::Body, status::Status};
 pub use crate::columns::PrinterColumn;
 use crate::{
+    auth::Subject,
     cache::{Hold, Identity, Kind, Shard, State},
     object::{Key, Object},
 };
@@ -215,8 +216,10 @@ pub struct Opened {
     pub field_selector: String,
     /// Only metadata.
     pub metadata_only: bool,
-    /// Who asks.
+    /// Where it was asked from.
     pub peer: Option<SocketAddr>,
+    /// Who asks; absent where nobody is asked.
+    pub subject: Option<Subject>,
     /// Who asks, in its own words.
     pub user_agent: String,
 }

@@ -1,19 +1,27 @@
-//! HTTP/1.1 and HTTP/2 on one port, without TLS: the port is a loopback one, and HTTP/2 is spoken by those who know
+//! HTTP/1.1 and HTTP/2 on one port, with TLS or, on loopback, without; there HTTP/2 is spoken by those who know
 //! beforehand.
 
-use std::{convert::Infallible, io, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Semaphore,
+};
 use tracing::{debug, warn};
 
 use super::{Body, KubeApi, Peer, Status};
+use crate::{auth::Presented, tls::Acceptor};
 
 /// Until the headers of a request are there; also how long an idle connection is kept.
 const HEADERS: Duration = Duration::from_secs(120);
@@ -23,6 +31,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const STREAMS: u32 = 1000;
 /// Largest header list that is read.
 const MAX_HEADERS: usize = 64 << 10;
+/// Connections at once. Whoever comes beyond is cut at once, so that those that are there stay well.
+const MAX_CONNECTIONS: usize = 4096;
 
 impl KubeApi {
     /// Accepts connections until the shutdown begins to drain, then waits for the open requests to end; the caller
@@ -31,8 +41,9 @@ impl KubeApi {
     /// # Errors
     ///
     /// The listener has no address.
-    pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
-        listener.local_addr()?;
+    pub async fn serve(self, listener: TcpListener, tls: Option<Acceptor>) -> io::Result<()> {
+        let is_loopback = listener.local_addr()?.ip().is_loopback();
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let graceful = GracefulShutdown::new();
         let holds = self.0.holds.clone();
         let mut expiring = std::pin::pin!(async move { holds.run().await });
@@ -58,18 +69,27 @@ impl KubeApi {
                 debug!(%error, "a connection closed at once");
                 continue;
             }
-            let api = self.clone();
-            let service = service_fn(move |request: Request<Incoming>| {
-                let api = api.clone();
-                async move { Ok::<_, Infallible>(api.answer(request, Peer(Some(peer))).await) }
-            });
-            let connection = server
-                .serve_connection(TokioIo::new(socket), service)
-                .into_owned();
-            let connection = graceful.watch(connection);
+            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+                metrics::counter!("informerd_connections_refused_total").increment(1);
+                continue;
+            };
+            let (api, tls) = (self.clone(), tls.clone());
+            let (server, watcher) = (server.clone(), graceful.watcher());
+            let mut presented = Presented {
+                peer: Some(peer),
+                chain: Vec::new(),
+            };
             tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    debug!(error, "a connection ended");
+                let _permit = permit;
+                let Some(tls) = tls else {
+                    return api
+                        .connection(server, socket, presented, is_loopback, watcher)
+                        .await;
+                };
+                if let Some(secured) = tls.accept(socket).await {
+                    presented.chain = secured.client_chain();
+                    api.connection(server, secured, presented, is_loopback, watcher)
+                        .await;
                 }
             });
         }
@@ -78,8 +98,41 @@ impl KubeApi {
         Ok(())
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        if let Some(status) = foreign_host(&request) {
+    /// One connection, until it ends, or is cut for an answer that its reader may not have any more.
+    async fn connection(
+        self,
+        server: auto::Builder<TokioExecutor>,
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        presented: Presented,
+        is_loopback: bool,
+        watcher: Watcher,
+    ) {
+        let peer = Peer::new(presented);
+        let cut = peer.cut.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (api, peer) = (self.clone(), peer.clone());
+            async move { Ok::<_, Infallible>(api.take(request, peer, is_loopback).await) }
+        });
+        let connection = server
+            .serve_connection(TokioIo::new(io), service)
+            .into_owned();
+        tokio::select! {
+            ended = watcher.watch(connection) => {
+                if let Err(error) = ended {
+                    debug!(error, "a connection ended");
+                }
+            }
+            () = cut.cancelled() => debug!("a connection was cut"),
+        }
+    }
+
+    async fn take(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+        is_loopback: bool,
+    ) -> Response<Body> {
+        if let Some(status) = foreign_host(&request).filter(|_| is_loopback) {
             return status.response();
         }
         let request = request.map(|body| {

@@ -80,7 +80,7 @@ pub async fn serve(
         }
     };
     tokio::select! {
-        served = api.serve(listener) => served,
+        served = api.serve(listener, None) => served,
         () = bookmarks => Ok(()),
         () = shutdown.over() => Ok(()),
     }

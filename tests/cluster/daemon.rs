@@ -70,12 +70,9 @@ impl Daemon {
         command
             .arg("--admin")
             .arg(format!("127.0.0.1:{}", ports.admin));
-        // Beside a door that port is refused.
-        if !config.contains("auth:") {
-            command
-                .arg("--kube-listen")
-                .arg(format!("127.0.0.1:{}", ports.kube));
-        }
+        command
+            .arg("--kube-listen")
+            .arg(format!("127.0.0.1:{}", ports.kube));
         command.env("RUST_BACKTRACE", "1");
         let process = Process::start("informerd", &command, &scratch.path().join("daemon.log"))?;
         Ok(Self {

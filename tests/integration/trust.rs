@@ -42,6 +42,8 @@ kinds:
 #[derive(Clone)]
 struct Caller {
     channel: Channel,
+    /// Of the Kubernetes port.
+    kube: String,
     token: MetadataValue<Ascii>,
     headers: Vec<(&'static str, String)>,
 }
@@ -51,6 +53,7 @@ impl Caller {
         let endpoint = Channel::from_shared(format!("http://{}", daemon.server())).unwrap();
         Self {
             channel: endpoint.connect().await.unwrap(),
+            kube: daemon.kube_url(""),
             token: format!("Bearer {token}").parse().unwrap(),
             headers: Vec::new(),
         }
@@ -74,6 +77,37 @@ impl Caller {
 
     fn readiness(&self) -> ReadinessServiceClient<Channel> {
         ReadinessServiceClient::new(self.channel.clone())
+    }
+
+    /// The same in Kubernetes's protocol; of a watch, what it says within a second.
+    async fn kube(&self, scope: &Scope, watch: bool) -> Code {
+        let (api, plural) = match scope.resource.as_str() {
+            "deploy" => ("apis/apps/v1", "deployments"),
+            "po" => ("api/v1", "pods"),
+            resource => ("api/v1", resource),
+        };
+        let mut path = format!("/{api}");
+        if let Some(namespace) = scope.namespaces.first() {
+            path += &format!("/namespaces/{namespace}");
+        }
+        path += &format!("/{plural}");
+        if !scope.name.is_empty() {
+            path += &format!("/{}", scope.name);
+        }
+        path += match watch {
+            true => "?watch=1&timeoutSeconds=1",
+            false => "?resourceVersion=0",
+        };
+        let bearer = self.token.to_str().unwrap();
+        let token = bearer.trim_start_matches("Bearer ");
+        let answer = cluster::get_as(&format!("{}{path}", self.kube), Some(token)).await;
+        match answer.unwrap() {
+            (200, _) => Code::Ok,
+            (401, _) => Code::Unauthenticated,
+            (403, _) => Code::PermissionDenied,
+            (404, _) => Code::NotFound,
+            (other, body) => panic!("{path}: {other} {body}"),
+        }
     }
 
     async fn watch(
@@ -120,8 +154,8 @@ impl Cell {
     /// What a SubjectAccessReview asks of it.
     fn attributes(&self, namespace: &str) -> Value {
         let verb = match self.method {
-            "GetObject" | "GetReadiness" => "get",
-            "ListObjects" | "ListReadiness" => "list",
+            "GetObject" | "GetReadiness" | "kube get" => "get",
+            "ListObjects" | "ListReadiness" | "kube list" => "list",
             _ => "watch",
         };
         let (resource, group) = match self.scope.resource.as_str() {
@@ -204,6 +238,8 @@ impl Cell {
                 )
                 .await
             }
+            "kube get" | "kube list" => return caller.kube(&self.scope, false).await,
+            "kube watch" => return caller.kube(&self.scope, true).await,
             other => panic!("{other}"),
         };
         answer.err().map_or(Code::Ok, |status| status.code())
@@ -362,6 +398,17 @@ async fn every_call_is_allowed_exactly_where_the_api_server_allows_it() {
     add("GetReadiness", "pods", &["trust-a"], "web");
     add("GetReadiness", "pods", &["trust-a"], "other");
     add("GetReadiness", "deploy", &["trust-b"], "web");
+
+    for resource in ["po", "configmaps", "deploy"] {
+        for namespaces in [&[][..], &["trust-a"], &["trust-b"]] {
+            add("kube list", resource, namespaces, "");
+        }
+    }
+    add("kube get", "pods", &["trust-a"], "web");
+    add("kube get", "pods", &["trust-a"], "other");
+    add("kube get", "deploy", &["trust-b"], "web");
+    add("kube watch", "po", &[], "");
+    add("kube watch", "po", &["trust-a"], "");
 
     let (mut compared, mut allowed, mut wrong) = (0, 0, Vec::new());
     for account in &accounts {

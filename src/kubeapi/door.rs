@@ -1,0 +1,292 @@
+//! Who may read, where callers sign in: each request is held against what its caller may do before anything is looked
+//! up for it, and its answer again and again for as long as it is sent.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
+use http::{HeaderMap, Response, StatusCode, Uri};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+
+use super::{
+    KubeApi,
+    body::{Body, BodyError},
+    options::Query,
+    read::Target,
+    route::Route,
+    status::Status,
+    watch,
+};
+use crate::{
+    auth::{
+        Attributes, AuthError, Lease, Over, Peer, ResourceAttributes, Slot, Subject, Verb, denied,
+    },
+    object::selector::{FieldSelector, LabelSelector},
+};
+
+/// A caller that was let in with a request.
+pub(super) struct Entered {
+    pub(super) subject: Subject,
+    slot: Slot,
+    /// Of what is sent over a time.
+    lease: Option<Lease>,
+    is_watch: bool,
+}
+
+impl KubeApi {
+    /// Whether the caller may ask this; nothing where nobody is asked who it is, and of health, which says of no
+    /// object.
+    pub(super) async fn enter(
+        &self,
+        route: &Route,
+        uri: &Uri,
+        headers: &HeaderMap,
+        peer: &Peer,
+    ) -> Result<Option<Entered>, Status> {
+        let Some(guard) = &self.0.guard else {
+            return Ok(None);
+        };
+        if matches!(route, Route::Health) {
+            return Ok(None);
+        }
+        let subject = guard.authenticate(headers, &peer.presented).await;
+        let subject = subject.map_err(|error| refused(None, peer, &error))?;
+        let slot = guard
+            .enter(&subject)
+            .map_err(|error| refused(Some(&subject), peer, &error))?;
+        let needed = needed(route, uri)?;
+        let allowed = guard.authorize(&subject, &needed).await;
+        allowed.map_err(|error| refused(Some(&subject), peer, &error))?;
+        let verb = match route {
+            Route::Objects(target) => target.verb,
+            _ => "get",
+        };
+        let lease = (verb != "get").then(|| {
+            let mut lease = guard.hold(&subject, vec![needed]);
+            lease.cuts(peer.cut.clone());
+            lease
+        });
+        Ok(Some(Entered {
+            is_watch: verb == "watch",
+            subject,
+            slot,
+            lease,
+        }))
+    }
+}
+
+impl Entered {
+    /// The answer, counted while it is sent, and ended when the rights to it are over.
+    pub(super) fn answer(self, response: Response<Body>) -> Response<Body> {
+        let over = self.lease.as_ref().map(|lease| lease.when_over().boxed());
+        response.map(|body| {
+            let held = Held {
+                body,
+                over,
+                is_watch: self.is_watch,
+                has_ended: false,
+                _lease: self.lease,
+                _slot: self.slot,
+            };
+            held.boxed_unsync()
+        })
+    }
+}
+
+/// See [`Entered::answer`].
+struct Held {
+    body: Body,
+    over: Option<BoxFuture<'static, Over>>,
+    is_watch: bool,
+    has_ended: bool,
+    _lease: Option<Lease>,
+    _slot: Slot,
+}
+
+impl http_body::Body for Held {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        if let Some(over) = &mut self.over
+            && let Poll::Ready(over) = over.poll_unpin(cx)
+        {
+            self.has_ended = true;
+            let status = status_of(&over);
+            // A watch can say so; of anything else the reader must see that it is not all there.
+            let last = match self.is_watch {
+                true => Ok(Frame::data(watch::error(&status))),
+                false => Err(status.into()),
+            };
+            return Poll::Ready(Some(last));
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.has_ended || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The permission that a request takes, in its own words.
+fn needed(route: &Route, uri: &Uri) -> Result<Attributes, Status> {
+    let Route::Objects(target) = route else {
+        return Ok(Attributes::path(uri.path()));
+    };
+    let verb = match target.verb {
+        "get" => Verb::Get,
+        "list" => Verb::List,
+        "watch" => Verb::Watch,
+        _ => return Err(Status::method_not_allowed()),
+    };
+    let Target {
+        group,
+        plural,
+        namespace,
+        name,
+        subresource,
+        ..
+    } = target;
+    let mut on = ResourceAttributes {
+        namespace: namespace.clone(),
+        name: name.clone().unwrap_or_default(),
+        subresource: subresource.clone().unwrap_or_default(),
+        ..Attributes::on(verb, group, plural)
+    };
+    if verb != Verb::Get {
+        let query = Query::parse(uri.query());
+        let labels = query.get("labelSelector").unwrap_or_default();
+        let labels: LabelSelector = labels
+            .parse()
+            .map_err(|error| Status::bad_request(format!("labelSelector: {error}")))?;
+        let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default());
+        let fields =
+            fields.map_err(|error| Status::bad_request(format!("fieldSelector: {error}")))?;
+        // As the API server reads a selector that leaves one name only.
+        if let Some(name) = fields.only_name().filter(|_| on.name.is_empty()) {
+            on.name = name.to_owned();
+        }
+        on.label_selector = labels.to_string().as_str().into();
+        on.field_selector = fields.for_review().as_str().into();
+    }
+    // To the API server a namespace lives in itself where its path names it.
+    if verb == Verb::Get
+        && on.group.is_empty()
+        && on.resource == "namespaces"
+        && on.namespace.is_empty()
+    {
+        on.namespace = on.name.clone();
+    }
+    Ok(on.into())
+}
+
+fn refused(subject: Option<&Subject>, peer: &Peer, error: &AuthError) -> Status {
+    denied(subject, Some(peer), error);
+    status(error)
+}
+
+/// As the API server words it.
+fn status(error: &AuthError) -> Status {
+    let message = error.to_string();
+    match error {
+        AuthError::Unauthenticated(_) => unauthorized(&message),
+        AuthError::Forbidden { attributes, .. } => match &**attributes {
+            Attributes::Resource(on) => {
+                Status::forbidden(&on.group, &on.resource, &on.name, &message)
+            }
+            Attributes::Path { .. } => Status::new(
+                StatusCode::FORBIDDEN,
+                "Forbidden",
+                format!("forbidden: {message}"),
+            ),
+        },
+        AuthError::Invalid(_) => Status::bad_request(message),
+        AuthError::Unavailable(_) => {
+            Status::unavailable(message, error.retry_after().unwrap_or_default())
+        }
+        AuthError::Busy(_) | AuthError::TooMany(_) => {
+            Status::too_many_requests(message, error.retry_after().unwrap_or_default())
+        }
+    }
+}
+
+fn status_of(over: &Over) -> Status {
+    match over {
+        Over::Revoked(error) | Over::Unproven(error) => status(error),
+        Over::Expired => unauthorized("the credentials have expired"),
+    }
+}
+
+fn unauthorized(why: &str) -> Status {
+    Status::new(
+        StatusCode::UNAUTHORIZED,
+        "Unauthorized",
+        format!("Unauthorized: {why}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    fn asks(uri: &str) -> String {
+        let uri: Uri = uri.parse().unwrap();
+        let watch = Query::parse(uri.query()).flag("watch").unwrap_or(false);
+        let route = Route::of(&Method::GET, uri.path(), watch);
+        needed(&route, &uri).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_request_takes_the_permission_that_it_takes_at_the_api_server() {
+        for (uri, permission) in [
+            (
+                "/api/v1/pods",
+                r#"list resource "pods" in API group "" at the cluster scope"#,
+            ),
+            (
+                "/apis/apps/v1/namespaces/shop/deployments?watch=1",
+                r#"watch resource "deployments" in API group "apps" in the namespace "shop""#,
+            ),
+            (
+                "/api/v1/namespaces/shop/pods/web",
+                r#"get resource "pods" in API group "", name "web", in the namespace "shop""#,
+            ),
+            (
+                "/api/v1/namespaces/shop/pods?watch=true&fieldSelector=metadata.name%3Dweb",
+                r#"watch resource "pods" in API group "", name "web", in the namespace "shop""#,
+            ),
+            (
+                "/api/v1/namespaces/shop/pods/web/log",
+                r#"get resource "pods/log" in API group "", name "web", in the namespace "shop""#,
+            ),
+            (
+                "/api/v1/namespaces/shop",
+                r#"get resource "namespaces" in API group "", name "shop", in the namespace "shop""#,
+            ),
+            (
+                "/api/v1/namespaces?fieldSelector=metadata.name%3Dshop",
+                r#"list resource "namespaces" in API group "", name "shop", at the cluster scope"#,
+            ),
+            ("/apis/apps", r#"get path "/apis/apps""#),
+            ("/metrics", r#"get path "/metrics""#),
+        ] {
+            assert_eq!(asks(uri), permission, "{uri}");
+        }
+    }
+}
