@@ -124,6 +124,17 @@ pub enum Error {
         /// See [`Error::TimedOut`].
         missing: String,
     },
+    /// Each change was asked for, and one cannot be had any more.
+    #[error(
+        "not each change of {resource} can be told any more ({reason}): watch again to begin with what there is now, or \
+         leave out --every"
+    )]
+    Missed {
+        /// The kind.
+        resource: String,
+        /// One word: PAST_JOURNAL, HISTORY_GAP, ...
+        reason: String,
+    },
     /// The server could not be reached or refused.
     #[error(transparent)]
     Client(#[from] client::Error),

@@ -281,6 +281,32 @@ func TestLosingTheRightToWatchIsForGoodAndKeepsTheLastToken(t *testing.T) {
 	})
 }
 
+func TestAChangeThatCannotBeHadEndsAWatchOfEachAfterAllBeforeIt(t *testing.T) {
+	for _, reason := range []string{"HISTORY_GAP", "PAST_JOURNAL"} {
+		bubble(t, func(t *testing.T) {
+			gap, err := status.New(codes.OutOfRange, "begin again").WithDetails(&errdetails.ErrorInfo{Reason: reason})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended := marked(pb.MarkType_MARK_TYPE_END, 3)
+			f := &fake{objects: []script[pb.WatchObjectsResponse]{
+				fails(gap.Err(), then(upsert("a", "a1", 3), progress(3), ended)...),
+			}}
+			request := &pb.WatchObjectsRequest{Scope: pods.Scope, Delivery: pb.Delivery_DELIVERY_EVERY}
+			var mirror Mirror[*pb.Object]
+			var last error
+			for event, err := range serve(t, f).Watch(t.Context(), request) {
+				mirror.Apply(event)
+				last = err
+			}
+			if code(last) != codes.OutOfRange || Reason(last) != reason || !IsPermanent(last) || len(f.seen()) != 1 {
+				t.Errorf("%v, calls %v", last, f.seen())
+			}
+			expect(t, "held", versions(&mirror), "a a1 3", "b b1 2")
+		})
+	}
+}
+
 func TestWhatCannotBeUnderstoodEndsTheWatch(t *testing.T) {
 	unknown := upsert("a", "a1", 1)
 	unknown.Events[0].Type = 77

@@ -355,6 +355,57 @@ fn watched() -> Script {
 }
 
 #[tokio::test]
+async fn a_watch_asks_for_the_changes_that_it_is_told_to() {
+    let line = "watch pods --changes visible --min-interval 1m500ms -o json --fields .status.phase";
+    let (_, fake) = print(watched(), line).await;
+    let asked = fake.watches_asked()[0].clone();
+    assert_eq!(asked.delivery(), Delivery::Latest);
+    assert_eq!(asked.changes(), Changes::Visible);
+    let rest = asked.min_interval.expect("is set");
+    assert_eq!((rest.seconds, rest.nanos), (60, 500_000_000));
+    assert_eq!(asked.fields, [".status.phase"]);
+
+    let (_, fake) = print(watched(), "watch pods --every --changes generation").await;
+    let asked = fake.watches_asked()[0].clone();
+    assert_eq!(asked.delivery(), Delivery::Every);
+    assert_eq!(asked.changes(), Changes::Generation);
+    assert_eq!((asked.min_interval, asked.on_gap()), (None, OnGap::Unspecified));
+
+    let (_, fake) = print(watched(), "watch pods").await;
+    assert_eq!(fake.watches_asked()[0].changes(), Changes::All);
+    let both = ["informerd", "watch", "pods", "--every", "--min-interval", "5s"];
+    let parsed = <Line as clap::Parser>::try_parse_from(both);
+    assert!(parsed.is_err(), "each change, and not each");
+}
+
+#[tokio::test]
+async fn a_watch_of_each_change_ends_where_one_cannot_be_had() {
+    for reason in ["HISTORY_GAP", "PAST_JOURNAL"] {
+        let details = ErrorDetails::with_error_info(reason, "informerd", []);
+        let gap = Status::with_error_details(Code::OutOfRange, "begin again", details);
+        let mut end = mark(MarkType::End, "t3");
+        end.mark.as_mut().expect("a mark").reason = reason.into();
+        let messages = vec![
+            mark(MarkType::Reset, ""),
+            mark(MarkType::ResetEnd, "t2"),
+            events([upsert(pod("default", "web-0", 3, "Running"))]),
+            mark(MarkType::Progress, "t3"),
+            end,
+        ];
+        let script = Script {
+            kinds: kinds(),
+            watches: [(messages, End::Fail(gap))].into(),
+            ..Script::default()
+        };
+        let (printed, _) = print(script, "watch pods --every -o name").await;
+        assert_eq!(printed.out, "pod/web-0\n", "all before it is told");
+        let error = printed.done.expect_err("one is missing").to_string();
+        let said = format!("not each change of pods can be told any more ({reason}): ");
+        assert!(error.starts_with(&said), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_watch_prints_the_initial_state_and_what_changes() {
     let (printed, fake) = print(watched(), "watch pods --output-watch-events").await;
     assert_eq!(

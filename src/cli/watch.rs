@@ -1,16 +1,19 @@
 //! `informerd watch`.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
+use clap::ValueEnum;
 use futures::StreamExt;
+use tonic::Code;
 
 use super::{
     Error, Format, Output, note, print,
     target::{ReadArgs, Target},
+    time,
 };
 use crate::{
-    client::{Change, Client, Mirror, WatchEvent},
-    proto::{Freshness, KindState, WatchObjectsRequest},
+    client::{self, Change, Client, Mirror, WatchEvent},
+    proto::{self, Delivery, Freshness, KindState, WatchObjectsRequest},
 };
 
 /// Arguments of `watch`.
@@ -24,6 +27,33 @@ pub struct Args {
     /// Only what changes from now on, without the initial state
     #[arg(long, visible_alias = "only")]
     watch_only: bool,
+    /// Each change, also where several follow each other closely; ends with an error where one cannot be had
+    #[arg(long)]
+    every: bool,
+    /// Which changes: all of them; those that can be seen, by --fields too; or those of metadata.generation
+    #[arg(long, value_enum, default_value_t = Changes::All)]
+    changes: Changes,
+    /// At most one change of an object in this time (500ms, 5s, 1m), the latest
+    #[arg(long, value_name = "TIME", value_parser = time::parse, conflicts_with = "every")]
+    min_interval: Option<Duration>,
+}
+
+/// Which changes are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Changes {
+    All,
+    Visible,
+    Generation,
+}
+
+impl From<Changes> for proto::Changes {
+    fn from(changes: Changes) -> Self {
+        match changes {
+            Changes::All => Self::All,
+            Changes::Visible => Self::Visible,
+            Changes::Generation => Self::Generation,
+        }
+    }
 }
 
 /// Prints the initial state and what changes, until it fails for good or nobody reads on.
@@ -44,17 +74,12 @@ async fn follow(
     out: &mut Output<'_>,
 ) -> Result<(), Error> {
     let output = args.read.output;
-    let mut watch = client.watch(WatchObjectsRequest {
-        scope: Some(target.scope.clone()),
-        view: target.view(output).into(),
-        fields: args.read.fields.clone(),
-        ..WatchObjectsRequest::default()
-    });
+    let mut watch = client.watch(request(target, args)?);
     let mut printer = Printer::new(target, output, args.output_watch_events);
     let mut teller = Teller::new(target, output);
     let mut mirror = Mirror::new();
     while let Some(event) = watch.next().await {
-        let event = event?;
+        let event = event.map_err(|error| missed(target, args, error))?;
         teller.tell(out.err, &event)?;
         let skip = args.watch_only && !mirror.is_complete();
         let changes = mirror.apply(&event);
@@ -64,6 +89,37 @@ async fn follow(
         }
     }
     Ok(())
+}
+
+fn request(target: &Target, args: &Args) -> Result<WatchObjectsRequest, Error> {
+    let delivery = if args.every {
+        Delivery::Every
+    } else {
+        Delivery::Latest
+    };
+    let min_interval = args.min_interval.map(prost_types::Duration::try_from);
+    Ok(WatchObjectsRequest {
+        scope: Some(target.scope.clone()),
+        view: target.view(args.read.output).into(),
+        fields: args.read.fields.clone(),
+        delivery: delivery.into(),
+        changes: proto::Changes::from(args.changes).into(),
+        min_interval: min_interval
+            .transpose()
+            .map_err(|_| Error::Usage("--min-interval is beyond all measure".into()))?,
+        ..WatchObjectsRequest::default()
+    })
+}
+
+/// Where each change was asked for, and one cannot be had: that, in the words of the command line.
+fn missed(target: &Target, args: &Args, error: client::Error) -> Error {
+    match error.code() {
+        Some(Code::OutOfRange) if args.every => Error::Missed {
+            resource: target.scope.resource.clone(),
+            reason: error.reason().into(),
+        },
+        _ => error.into(),
+    }
 }
 
 /// Prints changes.

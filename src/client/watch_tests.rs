@@ -303,6 +303,37 @@ async fn a_gap_that_the_caller_wants_to_know_of_ends_the_watch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_that_cannot_be_had_ends_a_watch_of_each_after_all_before_it() {
+    for reason in ["HISTORY_GAP", "PAST_JOURNAL"] {
+        let mut end = mark(End, "t3");
+        end.mark.as_mut().expect("a mark").reason = reason.into();
+        let mut messages = initial("t2");
+        messages.extend([
+            events([upsert(object("n", "a", "1", "3"))]),
+            mark(Progress, "t3"),
+            end,
+        ]);
+        let details = ErrorDetails::with_error_info(reason, "informerd", []);
+        let status = Status::with_error_details(Code::OutOfRange, "begin again", details);
+        let (mut watch, asked) = watch([call(messages).fails(status), call([])]);
+        let mut mirror = Mirror::new();
+        let error = loop {
+            match watch.next().await.expect("an error comes before its end") {
+                Ok(event) => drop(mirror.apply(&event)),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(
+            (error.code(), error.reason()),
+            (Some(Code::OutOfRange), reason)
+        );
+        assert_eq!(mirror.get("n", "a").expect("is held").resource_version, "3");
+        assert!(watch.next().await.is_none());
+        assert_eq!(tokens(&asked), [""], "it is not tried again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn delays_grow_while_opening_fails_and_the_server_is_heard() {
     let mut details = ErrorDetails::new();
     details.set_retry_info(Some(Duration::from_secs(9)));

@@ -18,6 +18,7 @@ from informerd import (
     Changes,
     Client,
     DeleteCause,
+    Delivery,
     Ended,
     KindState,
     Objects,
@@ -147,6 +148,32 @@ def test_a_gap_fails_where_that_is_asked_for(client: Clients) -> None:
     assert raised.value.code is grpc.StatusCode.OUT_OF_RANGE
     assert raised.value.reason == "PAST_JOURNAL"
     assert (asked.token, asked.on_gap) == (b"old", cache_pb2.ON_GAP_FAIL)
+
+
+@pytest.mark.parametrize("reason", ["HISTORY_GAP", "PAST_JOURNAL"])
+def test_a_watch_of_each_change_ends_where_one_cannot_be_had(client: Clients, reason: str) -> None:
+    gap = Fail(grpc.StatusCode.OUT_OF_RANGE, "begin again", reason)
+    messages = [
+        *initial(upsert("a", 1), token=b"1"),
+        message(upsert("a", 2), mark=mark("PROGRESS", b"2")),
+        message(mark=mark("END", b"2", reason=reason)),
+    ]
+    feed = Objects("pods", delivery=Delivery.EVERY)
+    told: list[Any] = []
+
+    def note(so_far: list[Any]) -> bool:
+        told[:] = so_far
+        return False
+
+    with Informerd(WatchObjects=[Call(messages, gap), Call([])]) as server:
+        with pytest.raises(CallError) as raised:
+            client(server.address).watch(feed, note)
+        (asked,) = server.script.asked_of("WatchObjects")
+    assert (raised.value.code, raised.value.reason) == (grpc.StatusCode.OUT_OF_RANGE, reason)
+    assert raised.value.permanent
+    assert short(told)[-3:] == ["+default/a@2", "PROGRESS", "END"]
+    # RESET would be refused beside EVERY.
+    assert (asked.delivery, asked.on_gap) == (cache_pb2.DELIVERY_EVERY, cache_pb2.ON_GAP_UNSPECIFIED)
 
 
 def test_every_cause_of_a_delete_is_told_and_one_that_is_not_known_reads_as_deleted(client: Clients) -> None:

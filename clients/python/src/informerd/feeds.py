@@ -38,7 +38,8 @@ class Delivery(enum.Enum):
 
     #: Always converges; several changes of one object may fold into its latest where the consumer is behind.
     LATEST = cache_pb2.DELIVERY_LATEST
-    #: Each revision; ends with OUT_OF_RANGE where one cannot be had.
+    #: Each revision; the watch raises a :class:`CallError` with the code OUT_OF_RANGE where one cannot be had: its
+    #: reason is HISTORY_GAP (informerd had to list the kind anew) or PAST_JOURNAL (it no longer remembers).
     EVERY = cache_pb2.DELIVERY_EVERY
 
 
@@ -145,7 +146,8 @@ class Objects:
     consistent: bool = False
     delivery: Delivery = Delivery.LATEST
     changes: Changes = Changes.ALL
-    on_gap: OnGap = OnGap.RESET
+    #: RESET where not set; with ``Delivery.EVERY``, which does not go with RESET, FAIL.
+    on_gap: OnGap | None = None
     on_revoke: OnRevoke = OnRevoke.END
     #: At most one event per object in so many seconds, the latest.
     min_interval: float | None = None
@@ -204,7 +206,7 @@ class Objects:
             token=token,
             delivery=self.delivery.value,
             changes=_changes(_CHANGES_OF_OBJECTS, self.changes),
-            on_gap=self.on_gap.value,
+            on_gap=cache_pb2.ON_GAP_UNSPECIFIED if self.on_gap is None else self.on_gap.value,
             on_revoke=self.on_revoke.value,
             min_interval=duration(self.min_interval),
             bookmark_interval=duration(self.bookmark_interval),
