@@ -235,7 +235,7 @@ pub async fn run(
         bookmark_interval: config.bookmark_interval,
     };
     let live: Arc<dyn api::readiness::Live> = Arc::new(LiveReads::new(upstream.clone()));
-    let prover = facade::prover(&config, &upstream);
+    let prover = facade::prover(&upstream);
     let access = trust::access(&config, &upstream, &registry, tls.as_ref())?;
     let guard = access.guard().cloned();
     let api = Api::with_board(
@@ -387,12 +387,16 @@ impl Daemon {
                 .iter()
                 .map(|writer| writer.shard().clone())
                 .collect();
-            let kind = Arc::new(Kind::new(
+            let kind = Kind::new(
                 &kind_config.resource,
                 kind_config.is_pruned(),
                 kind_config.metadata_only,
                 kind_config.content_hash(),
                 shards,
+            );
+            let kind = Arc::new(kind.selecting(
+                kind_config.label_selector.to_string(),
+                kind_config.upstream_field_selector(),
             ));
             if kind_config.start == Start::Eager {
                 eager.push(kind.clone());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 #[cfg(feature = "sandbox")]
 use std::{net::SocketAddr, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli;
 
@@ -34,6 +34,8 @@ pub enum Command {
     /// Make certificates
     #[command(subcommand)]
     Certs(CertsCommand),
+    /// Say whether a running informerd has what the API server has: exit code 0 if so, 1 if not, 2 if it cannot be told
+    Audit(AuditArgs),
     /// Read from a running informerd
     #[command(flatten)]
     Read(cli::Command),
@@ -92,6 +94,38 @@ pub struct KubeArgs {
     /// Context of the kubeconfig [default: its current one]
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
+}
+
+/// `informerd audit`.
+#[derive(Args, Clone, Debug)]
+pub struct AuditArgs {
+    /// The kind as you know it: pods, po, deployments.apps
+    #[arg(value_name = "RESOURCE")]
+    pub resource: String,
+    /// Only objects of this namespace
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+    /// Objects of all namespaces
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// How to print what differs
+    #[arg(short, long, value_enum, default_value_t = AuditFormat::Table)]
+    pub output: AuditFormat,
+    /// Which informerd
+    #[command(flatten)]
+    pub server: cli::ServerArgs,
+    /// Which cluster, and as whom
+    #[command(flatten)]
+    pub kube: KubeArgs,
+}
+
+/// How an audit is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AuditFormat {
+    /// One line an object that differs
+    Table,
+    /// One object: resource, same, parts, differences
+    Json,
 }
 
 /// How large and how busy the sandbox's world is.

@@ -35,6 +35,8 @@ mod written;
 mod table;
 
 pub use print::Format;
+pub(crate) use table::Table;
+pub(crate) use target::find as find_kind;
 pub use target::{ReadArgs, TargetArgs};
 pub use time::parse as parse_duration;
 
@@ -186,7 +188,8 @@ pub async fn run(command: Command, out: &mut Output<'_>) -> Result<(), Error> {
 }
 
 impl ServerArgs {
-    fn connect(&self) -> Result<Client, Error> {
+    /// A client of it, not connected yet.
+    pub(crate) fn connect(&self) -> Result<Client, Error> {
         let credentials = Credentials {
             ca: self.ca.clone(),
             certificate: self.cert.clone(),

@@ -26,9 +26,9 @@
 //! `config` and `args` (what to watch), `upstream` (the connection to the API server), `discovery` (which kinds
 //! it serves), `auth` (who calls, and what they may see), `tls`, `proof` (asks the API server whether what is cached is
 //! current), `columns` (what tables show of a kind), `aerospike` (the info protocol: asks database nodes, and judges what
-//! they say), `admin` (metrics and health), `client` and `cli` (the other end of the wire), `kubeconfig`, `telemetry`,
-//! `heartbeat`, `shutdown`; and `sandbox` (a Kubernetes in memory, to try all this out on), which a release image leaves
-//! out.
+//! they say), `admin` (metrics and health), `client` and `cli` (the other end of the wire), `audit` (compares the
+//! cache of a running daemon with the API server), `kubeconfig`, `telemetry`, `heartbeat`, `shutdown`; and `sandbox` (a
+//! Kubernetes in memory, to try all this out on), which a release image leaves out.
 //!
 //! # Who may know whom
 //!
@@ -78,6 +78,7 @@ pub mod aerospike;
 pub mod api;
 pub mod app;
 pub mod args;
+pub mod audit;
 pub mod auth;
 pub mod cache;
 pub mod cli;

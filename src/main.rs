@@ -1,5 +1,5 @@
 //! The `informerd` program: reads the command line, runs what it says, and turns the outcome into an exit code.
-//! 0 done, 1 failed, 2 wrong usage or configuration.
+//! 0 done, 1 failed, 2 wrong usage or configuration; what `wait` and `audit` say by it stands with them.
 
 use std::{
     io::{self, Write},
@@ -10,6 +10,7 @@ use clap::Parser;
 use informerd::{
     app,
     args::{CertsCommand, Cli, Command, ConfigCommand, DevArgs},
+    audit,
     cli::{self, Output},
     config,
     tls::{self, DevCertificates},
@@ -50,14 +51,12 @@ fn main() -> ExitCode {
             }
         }
         Command::Certs(CertsCommand::Dev(args)) => make_certificates(args),
+        Command::Audit(args) => {
+            let audited = printing(|output| runtime.block_on(audit::run(args, output)));
+            audited.map_or_else(|error| fail(&error, ExitCode::from(2)), ExitCode::from)
+        }
         Command::Read(command) => {
-            let mut stdout = io::BufWriter::new(io::stdout());
-            let mut output = Output {
-                out: &mut stdout,
-                err: &mut io::stderr(),
-                now: jiff::Timestamp::now,
-            };
-            match runtime.block_on(cli::run(command, &mut output)) {
+            match printing(|output| runtime.block_on(cli::run(command, output))) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fail(&error, error.exit_code()),
             }
@@ -81,6 +80,16 @@ fn make_certificates(args: DevArgs) -> ExitCode {
         }
         Err(error) => fail(&error, ExitCode::FAILURE),
     }
+}
+
+/// To the terminal.
+fn printing<T>(print: impl FnOnce(&mut Output<'_>) -> T) -> T {
+    let mut stdout = io::BufWriter::new(io::stdout());
+    print(&mut Output {
+        out: &mut stdout,
+        err: &mut io::stderr(),
+        now: jiff::Timestamp::now,
+    })
 }
 
 fn fail(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {

@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("args", &["cli"]),
+    ("audit", &["args", "cli", "client", "proto", "upstream"]),
     ("auth", &["upstream"]),
     ("cache", &["digest", "object"]),
     (

@@ -94,6 +94,9 @@ fn describe(kind: &Kind, consumers: u32) -> proto::KindStatus {
         resource: kind.name.clone(),
         freshness: Some(freshness::of(kind, positions, true, now)),
         consumers,
+        label_selector: kind.label_selector.clone(),
+        field_selector: kind.field_selector.clone(),
+        metadata_only: kind.metadata_only,
         ..Default::default()
     };
     if let Some(identity) = identity {

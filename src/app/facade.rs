@@ -42,17 +42,9 @@ pub(super) async fn listen(config: &Config) -> Result<Option<TcpListener>, AppEr
     }
 }
 
-/// Proves that the cache is current, asking for what the config selects.
-pub(super) fn prover(config: &Config, upstream: &Upstream) -> Arc<Prover> {
-    let selectors = config.kinds.iter().map(|kind| {
-        let selectors = (
-            kind.label_selector.to_string(),
-            kind.upstream_field_selector(),
-        );
-        (kind.resource.clone(), selectors)
-    });
-    let live = Live::new(upstream.clone(), selectors.collect());
-    Arc::new(Prover::new(Arc::new(live)))
+/// Proves that the cache is current.
+pub(super) fn prover(upstream: &Upstream) -> Arc<Prover> {
+    Arc::new(Prover::new(Arc::new(Live::new(upstream.clone()))))
 }
 
 impl Parts<'_> {

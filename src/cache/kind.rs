@@ -26,6 +26,10 @@ pub struct Kind {
     /// Changes whenever the same upstream objects would give other objects here, or others of them: a hash of
     /// prune rules, selectors, namespaces.
     pub config_hash: u64,
+    /// By which labels the config selects upstream, as Kubernetes writes it; empty for all.
+    pub label_selector: String,
+    /// The same of fields, and of namespaces that it excludes.
+    pub field_selector: String,
     identity: ArcSwapOption<Identity>,
     shards: Vec<Arc<Shard<Object>>>,
     unordered: AtomicBool,
@@ -135,6 +139,8 @@ impl Kind {
             pruned,
             metadata_only,
             config_hash,
+            label_selector: String::new(),
+            field_selector: String::new(),
             identity: ArcSwapOption::empty(),
             shards,
             unordered: AtomicBool::new(false),
@@ -142,6 +148,16 @@ impl Kind {
                 count: AtomicUsize::new(0),
                 changed: watch::Sender::new(()),
             }),
+        }
+    }
+
+    /// The same kind, of which the API server is asked for these only; see the fields.
+    #[must_use]
+    pub fn selecting(self, label_selector: String, field_selector: String) -> Self {
+        Self {
+            label_selector,
+            field_selector,
+            ..self
         }
     }
 

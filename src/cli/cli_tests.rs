@@ -369,11 +369,21 @@ async fn a_watch_asks_for_the_changes_that_it_is_told_to() {
     let asked = fake.watches_asked()[0].clone();
     assert_eq!(asked.delivery(), Delivery::Every);
     assert_eq!(asked.changes(), Changes::Generation);
-    assert_eq!((asked.min_interval, asked.on_gap()), (None, OnGap::Unspecified));
+    assert_eq!(
+        (asked.min_interval, asked.on_gap()),
+        (None, OnGap::Unspecified)
+    );
 
     let (_, fake) = print(watched(), "watch pods").await;
     assert_eq!(fake.watches_asked()[0].changes(), Changes::All);
-    let both = ["informerd", "watch", "pods", "--every", "--min-interval", "5s"];
+    let both = [
+        "informerd",
+        "watch",
+        "pods",
+        "--every",
+        "--min-interval",
+        "5s",
+    ];
     let parsed = <Line as clap::Parser>::try_parse_from(both);
     assert!(parsed.is_err(), "each change, and not each");
 }

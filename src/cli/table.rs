@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 /// A table under way.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     headers: Vec<String>,
     widths: Vec<usize>,
     begun: bool,
@@ -16,7 +16,7 @@ const NARROWEST: usize = 6;
 const GAP: usize = 3;
 
 impl Table {
-    pub(super) fn new(headers: impl IntoIterator<Item = impl Into<String>>) -> Self {
+    pub(crate) fn new(headers: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let headers: Vec<String> = headers.into_iter().map(Into::into).collect();
         Self {
             widths: vec![NARROWEST; headers.len()],
@@ -26,7 +26,7 @@ impl Table {
     }
 
     /// Writes rows, before the first ones the headers. A table without rows stays unwritten.
-    pub(super) fn write(&mut self, out: &mut dyn Write, rows: &[Vec<String>]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, out: &mut dyn Write, rows: &[Vec<String>]) -> io::Result<()> {
         if rows.is_empty() {
             return Ok(());
         }

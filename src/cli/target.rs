@@ -169,7 +169,7 @@ impl Target {
 
 /// By its full name, an alias, its kind, its kind with the group, or the part of its name before the group, whichever
 /// fits first.
-pub(super) fn find<'a>(resource: &str, kinds: &'a [KindStatus]) -> Result<&'a KindStatus, Error> {
+pub(crate) fn find<'a>(resource: &str, kinds: &'a [KindStatus]) -> Result<&'a KindStatus, Error> {
     let same = |name: &str| name.eq_ignore_ascii_case(resource);
     let fits: [&dyn Fn(&KindStatus) -> bool; 5] = [
         &|kind| same(&kind.resource),

@@ -1,6 +1,6 @@
 //! The API server itself, asked for versions and never for content.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::{Request, header::ACCEPT};
@@ -24,8 +24,6 @@ const TIMEOUT_SECONDS: u32 = 3;
 /// See the module's documentation.
 pub struct Live {
     upstream: Upstream,
-    /// What the config selects of a kind, by its name: label and field selector.
-    selectors: HashMap<String, (String, String)>,
 }
 
 #[derive(Deserialize)]
@@ -66,23 +64,9 @@ struct EventObject {
 }
 
 impl Live {
-    /// Behind these clients. `selectors` has label and field selector of the kinds that are watched by one.
-    pub fn new(upstream: Upstream, selectors: HashMap<String, (String, String)>) -> Self {
-        Self {
-            upstream,
-            selectors,
-        }
-    }
-
-    fn selected(&self, kind: &Kind) -> String {
-        let Some((labels, fields)) = self.selectors.get(&kind.name) else {
-            return String::new();
-        };
-        format!(
-            "&labelSelector={}&fieldSelector={}",
-            encoded(labels),
-            encoded(fields)
-        )
+    /// Behind these clients.
+    pub fn new(upstream: Upstream) -> Self {
+        Self { upstream }
     }
 
     async fn get_version(&self, identity: &Identity, key: &Key) -> Result<Option<String>, String> {
@@ -107,7 +91,7 @@ impl Live {
         let path = format!(
             "{}?limit={limit}{}",
             of.identity.collection(of.namespace),
-            self.selected(of.kind)
+            selected(of.kind)
         );
         let request = request(&path, LIST)?;
         let answer = self.upstream.fetch(Verb::List, request, MAX_BYTES).await;
@@ -142,7 +126,7 @@ impl Live {
         let path = format!(
             "{}?watch=true&allowWatchBookmarks=true&resourceVersion={from}&timeoutSeconds={TIMEOUT_SECONDS}{}",
             of.identity.collection(of.namespace),
-            self.selected(of.kind)
+            selected(of.kind)
         );
         let request = request(&path, ONE)?;
         let answer = self.upstream.send(Verb::Watch, request).await;
@@ -210,6 +194,15 @@ impl Ask for Live {
     ) -> BoxFuture<'a, Result<Watched, String>> {
         Box::pin(self.watch_briefly(of, from, until))
     }
+}
+
+/// What the config selects of the kind, behind other parameters.
+fn selected(kind: &Kind) -> String {
+    format!(
+        "&labelSelector={}&fieldSelector={}",
+        encoded(&kind.label_selector),
+        encoded(&kind.field_selector)
+    )
 }
 
 fn request(path: &str, accept: &'static str) -> Result<Request<Vec<u8>>, String> {

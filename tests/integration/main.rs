@@ -7,6 +7,7 @@ mod cluster;
 mod validators;
 
 mod aerospike;
+mod audit;
 mod churn;
 mod clients;
 mod configuration;

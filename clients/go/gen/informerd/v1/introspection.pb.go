@@ -139,8 +139,14 @@ type KindStatus struct {
 	DigestMismatches uint64         `protobuf:"varint,17,opt,name=digest_mismatches,json=digestMismatches,proto3" json:"digest_mismatches,omitempty"`
 	Consumers        uint32         `protobuf:"varint,18,opt,name=consumers,proto3" json:"consumers,omitempty"`
 	Shards           []*ShardStatus `protobuf:"bytes,19,rep,name=shards,proto3" json:"shards,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What the config selects of the kind upstream, as Kubernetes writes it;
+	// namespaces that it excludes are in the field selector. Empty selects all.
+	LabelSelector string `protobuf:"bytes,20,opt,name=label_selector,json=labelSelector,proto3" json:"label_selector,omitempty"`
+	FieldSelector string `protobuf:"bytes,21,opt,name=field_selector,json=fieldSelector,proto3" json:"field_selector,omitempty"`
+	// Only metadata is cached.
+	MetadataOnly  bool `protobuf:"varint,22,opt,name=metadata_only,json=metadataOnly,proto3" json:"metadata_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *KindStatus) Reset() {
@@ -304,6 +310,27 @@ func (x *KindStatus) GetShards() []*ShardStatus {
 		return x.Shards
 	}
 	return nil
+}
+
+func (x *KindStatus) GetLabelSelector() string {
+	if x != nil {
+		return x.LabelSelector
+	}
+	return ""
+}
+
+func (x *KindStatus) GetFieldSelector() string {
+	if x != nil {
+		return x.FieldSelector
+	}
+	return ""
+}
+
+func (x *KindStatus) GetMetadataOnly() bool {
+	if x != nil {
+		return x.MetadataOnly
+	}
+	return false
 }
 
 // One upstream watch of a kind.
@@ -658,7 +685,7 @@ const file_informerd_v1_introspection_proto_rawDesc = "" +
 	" informerd/v1/introspection.proto\x12\finformerd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18informerd/v1/types.proto\"\x12\n" +
 	"\x10ListKindsRequest\"C\n" +
 	"\x11ListKindsResponse\x12.\n" +
-	"\x05kinds\x18\x01 \x03(\v2\x18.informerd.v1.KindStatusR\x05kinds\"\xb0\x06\n" +
+	"\x05kinds\x18\x01 \x03(\v2\x18.informerd.v1.KindStatusR\x05kinds\"\xa3\a\n" +
 	"\n" +
 	"KindStatus\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12\x1f\n" +
@@ -683,7 +710,10 @@ const file_informerd_v1_introspection_proto_rawDesc = "" +
 	"\vundecodable\x18\x10 \x01(\x04R\vundecodable\x12+\n" +
 	"\x11digest_mismatches\x18\x11 \x01(\x04R\x10digestMismatches\x12\x1c\n" +
 	"\tconsumers\x18\x12 \x01(\rR\tconsumers\x121\n" +
-	"\x06shards\x18\x13 \x03(\v2\x19.informerd.v1.ShardStatusR\x06shards\x1a:\n" +
+	"\x06shards\x18\x13 \x03(\v2\x19.informerd.v1.ShardStatusR\x06shards\x12%\n" +
+	"\x0elabel_selector\x18\x14 \x01(\tR\rlabelSelector\x12%\n" +
+	"\x0efield_selector\x18\x15 \x01(\tR\rfieldSelector\x12#\n" +
+	"\rmetadata_only\x18\x16 \x01(\bR\fmetadataOnly\x1a:\n" +
 	"\fRelistsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x8c\x02\n" +

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from informerd.v1 import types_pb2 as informerd_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n informerd/v1/introspection.proto\x12\x0cinformerd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18informerd/v1/types.proto\"\x12\n\x10ListKindsRequest\"<\n\x11ListKindsResponse\x12\'\n\x05kinds\x18\x01 \x03(\x0b\x32\x18.informerd.v1.KindStatus\"\xc9\x04\n\nKindStatus\x12\x10\n\x08resource\x18\x01 \x01(\t\x12\x13\n\x0b\x61pi_version\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x12\n\nnamespaced\x18\x04 \x01(\x08\x12\x0f\n\x07\x61liases\x18\x05 \x03(\t\x12*\n\tfreshness\x18\x06 \x01(\x0b\x32\x17.informerd.v1.Freshness\x12)\n\x05since\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07objects\x18\x08 \x01(\x04\x12\x14\n\x0cobject_bytes\x18\t \x01(\x04\x12\x17\n\x0fjournal_entries\x18\n \x01(\x04\x12\x15\n\rjournal_bytes\x18\x0b \x01(\x04\x12/\n\x0cjournal_span\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0ewatches_opened\x18\r \x01(\x04\x12\x14\n\x0cwatches_open\x18\x0e \x01(\r\x12\x36\n\x07relists\x18\x0f \x03(\x0b\x32%.informerd.v1.KindStatus.RelistsEntry\x12\x13\n\x0bundecodable\x18\x10 \x01(\x04\x12\x19\n\x11\x64igest_mismatches\x18\x11 \x01(\x04\x12\x11\n\tconsumers\x18\x12 \x01(\r\x12)\n\x06shards\x18\x13 \x03(\x0b\x32\x19.informerd.v1.ShardStatus\x1a.\n\x0cRelistsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xc7\x01\n\x0bShardStatus\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.informerd.v1.KindState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x06 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x07 \x01(\x06\x12\x0f\n\x07objects\x18\x08 \x01(\x04\"(\n\x14ListConsumersRequest\x12\x10\n\x08resource\x18\x01 \x01(\t\"B\n\x15ListConsumersResponse\x12)\n\tconsumers\x18\x01 \x03(\x0b\x32\x16.informerd.v1.Consumer\"\xd5\x02\n\x08\x43onsumer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x12\n\nuser_agent\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\"\n\x05scope\x18\x05 \x01(\x0b\x32\x13.informerd.v1.Scope\x12 \n\x04view\x18\x06 \x01(\x0e\x32\x12.informerd.v1.View\x12\x0e\n\x06\x66ields\x18\x07 \x03(\t\x12)\n\x05since\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x65vents_sent\x18\t \x01(\x04\x12\x12\n\nbytes_sent\x18\n \x01(\x04\x12\x10\n\x08position\x18\x0b \x01(\t\x12\x13\n\x0blag_changes\x18\x0c \x01(\x04\x12*\n\x07stalled\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06resets\x18\x0e \x01(\r2\xbe\x01\n\x14IntrospectionService\x12L\n\tListKinds\x12\x1e.informerd.v1.ListKindsRequest\x1a\x1f.informerd.v1.ListKindsResponse\x12X\n\rListConsumers\x12\".informerd.v1.ListConsumersRequest\x1a#.informerd.v1.ListConsumersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n informerd/v1/introspection.proto\x12\x0cinformerd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18informerd/v1/types.proto\"\x12\n\x10ListKindsRequest\"<\n\x11ListKindsResponse\x12\'\n\x05kinds\x18\x01 \x03(\x0b\x32\x18.informerd.v1.KindStatus\"\x90\x05\n\nKindStatus\x12\x10\n\x08resource\x18\x01 \x01(\t\x12\x13\n\x0b\x61pi_version\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x12\n\nnamespaced\x18\x04 \x01(\x08\x12\x0f\n\x07\x61liases\x18\x05 \x03(\t\x12*\n\tfreshness\x18\x06 \x01(\x0b\x32\x17.informerd.v1.Freshness\x12)\n\x05since\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07objects\x18\x08 \x01(\x04\x12\x14\n\x0cobject_bytes\x18\t \x01(\x04\x12\x17\n\x0fjournal_entries\x18\n \x01(\x04\x12\x15\n\rjournal_bytes\x18\x0b \x01(\x04\x12/\n\x0cjournal_span\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0ewatches_opened\x18\r \x01(\x04\x12\x14\n\x0cwatches_open\x18\x0e \x01(\r\x12\x36\n\x07relists\x18\x0f \x03(\x0b\x32%.informerd.v1.KindStatus.RelistsEntry\x12\x13\n\x0bundecodable\x18\x10 \x01(\x04\x12\x19\n\x11\x64igest_mismatches\x18\x11 \x01(\x04\x12\x11\n\tconsumers\x18\x12 \x01(\r\x12)\n\x06shards\x18\x13 \x03(\x0b\x32\x19.informerd.v1.ShardStatus\x12\x16\n\x0elabel_selector\x18\x14 \x01(\t\x12\x16\n\x0e\x66ield_selector\x18\x15 \x01(\t\x12\x15\n\rmetadata_only\x18\x16 \x01(\x08\x1a.\n\x0cRelistsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xc7\x01\n\x0bShardStatus\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.informerd.v1.KindState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x06 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x07 \x01(\x06\x12\x0f\n\x07objects\x18\x08 \x01(\x04\"(\n\x14ListConsumersRequest\x12\x10\n\x08resource\x18\x01 \x01(\t\"B\n\x15ListConsumersResponse\x12)\n\tconsumers\x18\x01 \x03(\x0b\x32\x16.informerd.v1.Consumer\"\xd5\x02\n\x08\x43onsumer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x12\n\nuser_agent\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\"\n\x05scope\x18\x05 \x01(\x0b\x32\x13.informerd.v1.Scope\x12 \n\x04view\x18\x06 \x01(\x0e\x32\x12.informerd.v1.View\x12\x0e\n\x06\x66ields\x18\x07 \x03(\t\x12)\n\x05since\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x65vents_sent\x18\t \x01(\x04\x12\x12\n\nbytes_sent\x18\n \x01(\x04\x12\x10\n\x08position\x18\x0b \x01(\t\x12\x13\n\x0blag_changes\x18\x0c \x01(\x04\x12*\n\x07stalled\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06resets\x18\x0e \x01(\r2\xbe\x01\n\x14IntrospectionService\x12L\n\tListKinds\x12\x1e.informerd.v1.ListKindsRequest\x1a\x1f.informerd.v1.ListKindsResponse\x12X\n\rListConsumers\x12\".informerd.v1.ListConsumersRequest\x1a#.informerd.v1.ListConsumersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,17 +41,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTKINDSRESPONSE']._serialized_start=161
   _globals['_LISTKINDSRESPONSE']._serialized_end=221
   _globals['_KINDSTATUS']._serialized_start=224
-  _globals['_KINDSTATUS']._serialized_end=809
-  _globals['_KINDSTATUS_RELISTSENTRY']._serialized_start=763
-  _globals['_KINDSTATUS_RELISTSENTRY']._serialized_end=809
-  _globals['_SHARDSTATUS']._serialized_start=812
-  _globals['_SHARDSTATUS']._serialized_end=1011
-  _globals['_LISTCONSUMERSREQUEST']._serialized_start=1013
-  _globals['_LISTCONSUMERSREQUEST']._serialized_end=1053
-  _globals['_LISTCONSUMERSRESPONSE']._serialized_start=1055
-  _globals['_LISTCONSUMERSRESPONSE']._serialized_end=1121
-  _globals['_CONSUMER']._serialized_start=1124
-  _globals['_CONSUMER']._serialized_end=1465
-  _globals['_INTROSPECTIONSERVICE']._serialized_start=1468
-  _globals['_INTROSPECTIONSERVICE']._serialized_end=1658
+  _globals['_KINDSTATUS']._serialized_end=880
+  _globals['_KINDSTATUS_RELISTSENTRY']._serialized_start=834
+  _globals['_KINDSTATUS_RELISTSENTRY']._serialized_end=880
+  _globals['_SHARDSTATUS']._serialized_start=883
+  _globals['_SHARDSTATUS']._serialized_end=1082
+  _globals['_LISTCONSUMERSREQUEST']._serialized_start=1084
+  _globals['_LISTCONSUMERSREQUEST']._serialized_end=1124
+  _globals['_LISTCONSUMERSRESPONSE']._serialized_start=1126
+  _globals['_LISTCONSUMERSRESPONSE']._serialized_end=1192
+  _globals['_CONSUMER']._serialized_start=1195
+  _globals['_CONSUMER']._serialized_end=1536
+  _globals['_INTROSPECTIONSERVICE']._serialized_start=1539
+  _globals['_INTROSPECTIONSERVICE']._serialized_end=1729
 # @@protoc_insertion_point(module_scope)

@@ -22,7 +22,7 @@ class ListKindsResponse(_message.Message):
     def __init__(self, kinds: _Optional[_Iterable[_Union[KindStatus, _Mapping]]] = ...) -> None: ...
 
 class KindStatus(_message.Message):
-    __slots__ = ("resource", "api_version", "kind", "namespaced", "aliases", "freshness", "since", "objects", "object_bytes", "journal_entries", "journal_bytes", "journal_span", "watches_opened", "watches_open", "relists", "undecodable", "digest_mismatches", "consumers", "shards")
+    __slots__ = ("resource", "api_version", "kind", "namespaced", "aliases", "freshness", "since", "objects", "object_bytes", "journal_entries", "journal_bytes", "journal_span", "watches_opened", "watches_open", "relists", "undecodable", "digest_mismatches", "consumers", "shards", "label_selector", "field_selector", "metadata_only")
     class RelistsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,9 @@ class KindStatus(_message.Message):
     DIGEST_MISMATCHES_FIELD_NUMBER: _ClassVar[int]
     CONSUMERS_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
+    LABEL_SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    FIELD_SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    METADATA_ONLY_FIELD_NUMBER: _ClassVar[int]
     resource: str
     api_version: str
     kind: str
@@ -68,7 +71,10 @@ class KindStatus(_message.Message):
     digest_mismatches: int
     consumers: int
     shards: _containers.RepeatedCompositeFieldContainer[ShardStatus]
-    def __init__(self, resource: _Optional[str] = ..., api_version: _Optional[str] = ..., kind: _Optional[str] = ..., namespaced: bool = ..., aliases: _Optional[_Iterable[str]] = ..., freshness: _Optional[_Union[_types_pb2.Freshness, _Mapping]] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., objects: _Optional[int] = ..., object_bytes: _Optional[int] = ..., journal_entries: _Optional[int] = ..., journal_bytes: _Optional[int] = ..., journal_span: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., watches_opened: _Optional[int] = ..., watches_open: _Optional[int] = ..., relists: _Optional[_Mapping[str, int]] = ..., undecodable: _Optional[int] = ..., digest_mismatches: _Optional[int] = ..., consumers: _Optional[int] = ..., shards: _Optional[_Iterable[_Union[ShardStatus, _Mapping]]] = ...) -> None: ...
+    label_selector: str
+    field_selector: str
+    metadata_only: bool
+    def __init__(self, resource: _Optional[str] = ..., api_version: _Optional[str] = ..., kind: _Optional[str] = ..., namespaced: bool = ..., aliases: _Optional[_Iterable[str]] = ..., freshness: _Optional[_Union[_types_pb2.Freshness, _Mapping]] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., objects: _Optional[int] = ..., object_bytes: _Optional[int] = ..., journal_entries: _Optional[int] = ..., journal_bytes: _Optional[int] = ..., journal_span: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., watches_opened: _Optional[int] = ..., watches_open: _Optional[int] = ..., relists: _Optional[_Mapping[str, int]] = ..., undecodable: _Optional[int] = ..., digest_mismatches: _Optional[int] = ..., consumers: _Optional[int] = ..., shards: _Optional[_Iterable[_Union[ShardStatus, _Mapping]]] = ..., label_selector: _Optional[str] = ..., field_selector: _Optional[str] = ..., metadata_only: bool = ...) -> None: ...
 
 class ShardStatus(_message.Message):
     __slots__ = ("namespace", "state", "reason", "message", "since", "revision", "digest", "objects")
