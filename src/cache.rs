@@ -19,6 +19,7 @@ pub mod cursor;
 pub mod fold;
 pub mod journal;
 pub mod kind;
+pub mod namespaces;
 mod past;
 pub mod select;
 pub mod selection;

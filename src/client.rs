@@ -41,6 +41,7 @@ use crate::proto::{
 mod backoff;
 mod credentials;
 mod error;
+mod ledger;
 mod mirror;
 mod readiness;
 mod watch;

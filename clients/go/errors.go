@@ -15,6 +15,9 @@ var (
 	ErrIncomplete = errors.New("informerd's answer ended too early")
 	// ErrSilent says that a watch received nothing, not even a bookmark: the connection or the server is stuck.
 	ErrSilent = errors.New("heard nothing from informerd")
+	// ErrDiffers says that what a watch has told does not come to what informerd says that it holds: something was
+	// lost on the way. The watch begins anew by itself, unless it was to leave nothing out (DELIVERY_EVERY, ON_GAP_FAIL).
+	ErrDiffers = errors.New("what was told is not what informerd holds")
 	// ErrContract says that informerd sent what this client cannot understand: their versions do not fit.
 	ErrContract = errors.New("cannot understand informerd")
 )

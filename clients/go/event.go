@@ -80,4 +80,7 @@ type Event[T any] struct {
 	// Of Reconnecting: why, and until when.
 	Err   error
 	Delay time.Duration
+
+	// Of Upsert: the object's resourceVersion. Verdicts have none.
+	version string
 }

@@ -36,6 +36,8 @@ type fake struct {
 	// The tokens that watches began with, and when.
 	tokens []string
 	begun  []time.Time
+	// What WatchObjects was asked for.
+	asked []*pb.WatchObjectsRequest
 	// Refuses connections.
 	down bool
 	// Of all connections made.
@@ -45,6 +47,9 @@ type fake struct {
 func (f *fake) WatchObjects(
 	request *pb.WatchObjectsRequest, stream grpc.ServerStreamingServer[pb.WatchObjectsResponse],
 ) error {
+	f.lock.Lock()
+	f.asked = append(f.asked, request)
+	f.lock.Unlock()
 	return play(f, request.GetToken(), f.objects, stream)
 }
 

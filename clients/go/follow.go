@@ -72,6 +72,8 @@ type Status struct {
 	PollErr error
 	// How many polls there were, and how many of them failed.
 	Polls, FailedPolls int
+	// How often the watch has found that what it was told is not what informerd holds, and begun anew.
+	Mismatches int
 }
 
 // Follower tells of all changes of what a scope holds: by a watch, and by a poll of the caller's own for as long as

@@ -2,6 +2,7 @@ package informerd
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"strconv"
 	"sync"
@@ -172,6 +173,9 @@ func (f *following[T]) take(event Event[T]) {
 	switch event.Type {
 	case Reconnecting:
 		f.trust.doubt(event.Err)
+		if errors.Is(event.Err, ErrDiffers) {
+			f.report(func(status *Status) { status.Mismatches++ })
+		}
 	case ResetBegin:
 		if event.Reason == "HISTORY_VOID" {
 			f.seen = 0

@@ -46,11 +46,14 @@ func (c *Client) List(ctx context.Context, request *pb.ListObjectsRequest) (*Obj
 
 // Watch tells of the objects of a scope, from the request's token or from the initial state on. It goes on until ctx
 // ends or it fails for good, both of which are its last item, as an error; breaking out of the loop ends it, too. Cuts
-// are told (Reconnecting) and mended.
+// are told (Reconnecting) and mended. So is what was lost: marks are compared with all that was told, by their digests,
+// and where that differs the watch begins anew (Reconnecting with [ErrDiffers]).
 func (c *Client) Watch(ctx context.Context, request *pb.WatchObjectsRequest) iter.Seq2[Event[*pb.Object], error] {
+	counted := hasDigests(request)
 	open := func(ctx context.Context, token []byte) (func() (message[*pb.Object], error), error) {
 		request := proto.CloneOf(request)
 		request.Token = token
+		request.Digests = request.Digests || counted
 		stream, err := c.cache.WatchObjects(ctx, request)
 		if err != nil {
 			return nil, err
@@ -60,7 +63,12 @@ func (c *Client) Watch(ctx context.Context, request *pb.WatchObjectsRequest) ite
 			return objectMessage(response), err
 		}, nil
 	}
-	return watch(ctx, request.GetToken(), request.GetBookmarkInterval().AsDuration(), open)
+	return watch(ctx, options{
+		token:     request.GetToken(),
+		bookmarks: request.GetBookmarkInterval().AsDuration(),
+		counted:   counted,
+		whole:     request.GetDelivery() == pb.Delivery_DELIVERY_EVERY || request.GetOnGap() == pb.OnGap_ON_GAP_FAIL,
+	}, open)
 }
 
 func objectMessage(response *pb.WatchObjectsResponse) (told message[*pb.Object]) {
@@ -79,6 +87,7 @@ func objectMessage(response *pb.WatchObjectsResponse) (told message[*pb.Object])
 				Object:          event.GetObject(),
 				Stale:           event.GetStale(),
 			},
+			version: event.GetResourceVersion(),
 		})
 	}
 	if it := response.GetMark(); it != nil {

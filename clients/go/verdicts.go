@@ -58,7 +58,10 @@ func (c *Client) WatchVerdicts(ctx context.Context, request *pb.WatchReadinessRe
 			return verdictMessage(response), err
 		}, nil
 	}
-	return watch(ctx, request.GetToken(), request.GetBookmarkInterval().AsDuration(), open)
+	return watch(ctx, options{
+		token:     request.GetToken(),
+		bookmarks: request.GetBookmarkInterval().AsDuration(),
+	}, open)
 }
 
 func verdictMessage(response *pb.WatchReadinessResponse) (told message[*pb.Verdict]) {

@@ -39,6 +39,17 @@ type mark struct {
 // opener begins a call from a token on; what it returns receives the call's messages.
 type opener[T any] func(ctx context.Context, token []byte) (receive func() (message[T], error), err error)
 
+// options say where a watch begins, and what it looks after.
+type options struct {
+	token []byte
+	// bookmarks is informerd's interval of them; 0 where it is not set.
+	bookmarks time.Duration
+	// counted: marks have digests, and what is told is held against them.
+	counted bool
+	// whole: nothing must be left out, as it is where the watch begins anew.
+	whole bool
+}
+
 // watcher makes one lasting stream out of calls that may be cut.
 //
 // Events outside of a reset are told once the mark comes that they count with, which follows directly behind them:
@@ -53,29 +64,40 @@ type watcher[T any] struct {
 	// resets that have begun and not ended, by what they cover.
 	resets    [][]string
 	unsettled []Event[T]
-	yield     func(Event[T], error) bool
+	// ledger counts what was told; nil where nothing compares it.
+	ledger *ledger
+	// mismatches is how often that was not what informerd holds.
+	mismatches int
+	whole      bool
+	yield      func(Event[T], error) bool
 }
 
 // errStopped: the consumer wants no more.
 var errStopped = errors.New("stopped")
 
 // watch gives events until the consumer stops, ctx ends or a call fails for good; the last two are its last item.
-func watch[T any](ctx context.Context, token []byte, bookmarks time.Duration, open opener[T]) iter.Seq2[Event[T], error] {
-	if bookmarks <= 0 {
-		bookmarks = defaultBookmarks
+func watch[T any](ctx context.Context, how options, open opener[T]) iter.Seq2[Event[T], error] {
+	if how.bookmarks <= 0 {
+		how.bookmarks = defaultBookmarks
 	}
 	return func(yield func(Event[T], error) bool) {
-		w := watcher[T]{open: open, patience: 3 * bookmarks, token: token, yield: yield}
+		w := watcher[T]{open: open, patience: 3 * how.bookmarks, token: how.token, whole: how.whole, yield: yield}
+		if how.counted {
+			w.ledger = newLedger()
+		}
 		for {
 			err := w.once(ctx)
 			w.resets, w.unsettled = nil, nil
+			if w.ledger != nil {
+				w.ledger.cut()
+			}
 			switch {
 			case err == errStopped:
 				return
 			case ctx.Err() != nil:
 				yield(Event[T]{}, context.Cause(ctx))
 				return
-			case IsPermanent(err):
+			case IsPermanent(err), w.whole && errors.Is(err, ErrDiffers):
 				yield(Event[T]{}, err)
 				return
 			}
@@ -147,7 +169,7 @@ func (w *watcher[T]) take(message message[T]) (*EndedError, error) {
 		}
 		if len(w.resets) == 0 {
 			w.unsettled = append(w.unsettled, event)
-		} else if !w.yield(event, nil) {
+		} else if !w.tell(event) {
 			return nil, errStopped
 		}
 	}
@@ -184,10 +206,13 @@ func (w *watcher[T]) take(message message[T]) (*EndedError, error) {
 		settled := w.unsettled
 		w.unsettled = nil
 		for _, event := range settled {
-			if !w.yield(event, nil) {
+			if !w.tell(event) {
 				return nil, errStopped
 			}
 		}
+	}
+	if err := w.compare(told); err != nil {
+		return nil, err
 	}
 	if !w.yield(told, nil) {
 		return nil, errStopped
@@ -196,4 +221,41 @@ func (w *watcher[T]) take(message message[T]) (*EndedError, error) {
 		return &EndedError{Reason: mark.reason, Message: mark.message, RetryAfter: mark.retryAfter}, nil
 	}
 	return nil, nil
+}
+
+// tell tells of an item, and counts it.
+func (w *watcher[T]) tell(event Event[T]) bool {
+	if w.ledger != nil {
+		switch event.Type {
+		case Upsert:
+			w.ledger.upsert(event.Key, event.UID, event.version)
+		case Delete:
+			w.ledger.delete(event.Key, event.UID)
+		}
+	}
+	return w.yield(event, nil)
+}
+
+// compare holds all that was told until a mark against the digests that the mark has. Where the watch is to begin anew
+// for that, it is an error.
+func (w *watcher[T]) compare(mark Event[T]) error {
+	if w.ledger == nil {
+		return nil
+	}
+	switch mark.Type {
+	case ResetBegin:
+		w.ledger.begin(mark.Covers)
+	case ResetEnd:
+		w.ledger.end(mark.Covers)
+	}
+	differs, anew := w.ledger.differs(mark.Freshness)
+	if differs {
+		w.mismatches++
+	}
+	if !anew {
+		return nil
+	}
+	w.ledger.forget()
+	w.token = nil
+	return fmt.Errorf("%w, for the %d. time", ErrDiffers, w.mismatches)
 }

@@ -243,7 +243,7 @@ async fn get_object(
         freshness: Some(freshness::of(
             &query.kind,
             [(&shard, at)].into_iter(),
-            false,
+            freshness::no_digest,
             now(),
         )),
     }))
@@ -286,6 +286,9 @@ async fn list_objects(
     let parts: Vec<_> = states
         .into_iter()
         .map(|(shard, state)| Part {
+            digest: query
+                .selection
+                .digest(&shard, &state.position(), Some(&*state)),
             shard,
             cursor: Cursor::over(state, now()),
             end: None,
@@ -334,6 +337,8 @@ struct List {
 struct Part {
     shard: Arc<Shard<Object>>,
     cursor: Cursor<Object>,
+    /// Of what is selected, where that is known.
+    digest: Option<u64>,
     /// Set once it is sent.
     end: Option<Position>,
 }
@@ -396,11 +401,14 @@ impl List {
                 .map(|(shard, position)| TokenPosition::new(shard.namespace(), &position))
                 .collect(),
         );
-        let digests = self.query.selection.is_everything();
         let positions = positions.map(|(shard, position)| (shard, Some(position)));
+        let digest = |shard: &Arc<Shard<Object>>, _: &Position| {
+            let mut parts = self.parts.iter();
+            parts.find(|part| Arc::ptr_eq(&part.shard, shard))?.digest
+        };
         proto::ListEnd {
             token: token.encode_to_bytes(),
-            freshness: Some(freshness::of(kind, positions, digests, now())),
+            freshness: Some(freshness::of(kind, positions, digest, now())),
             count: self.count,
         }
     }

@@ -8,12 +8,12 @@ use crate::{
     proto,
 };
 
-/// Of these shards, as they are now; each with the position that the reply stands for. `digests` says to send
-/// those: only where the caller holds exactly what the position describes.
+/// Of these shards, as they are now; each with the position that the reply stands for. `digest` gives that of what the
+/// caller then holds, where it is known and wanted.
 pub fn of<'a>(
     kind: &Kind,
     shards: impl Iterator<Item = (&'a Arc<Shard<Object>>, Option<Position>)>,
-    digests: bool,
+    digest: impl Fn(&Arc<Shard<Object>>, &Position) -> Option<u64>,
     now: Instant,
 ) -> proto::Freshness {
     let mut positions = Vec::new();
@@ -23,11 +23,12 @@ pub fn of<'a>(
     let mut worst: Option<Arc<Status>> = None;
     for (shard, position) in shards {
         if let Some(position) = position {
+            let digest = digest(shard, &position);
             positions.push(proto::ShardPosition {
                 namespace: shard.namespace().to_owned(),
                 revision: position.revision,
-                digest: if digests { position.digest } else { 0 },
-                has_digest: digests,
+                digest: digest.unwrap_or_default(),
+                has_digest: digest.is_some(),
             });
         }
         age = age.zip(shard.age(now)).map(|(a, b)| a.max(b));
@@ -58,6 +59,11 @@ pub fn of<'a>(
         pruned: kind.pruned,
         unordered: kind.is_unordered(),
     }
+}
+
+/// Where nobody can compare digests, or wants to.
+pub fn no_digest(_: &Arc<Shard<Object>>, _: &Position) -> Option<u64> {
+    None
 }
 
 /// A phase as the proto has it.

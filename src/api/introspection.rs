@@ -92,7 +92,12 @@ fn describe(kind: &Kind, consumers: u32) -> proto::KindStatus {
         .map(|(shard, state)| (*shard, state.as_ref().map(|state| state.position())));
     let mut status = proto::KindStatus {
         resource: kind.name.clone(),
-        freshness: Some(freshness::of(kind, positions, true, now)),
+        freshness: Some(freshness::of(
+            kind,
+            positions,
+            |_, position| Some(position.digest),
+            now,
+        )),
         consumers,
         label_selector: kind.label_selector.clone(),
         field_selector: kind.field_selector.clone(),

@@ -119,7 +119,7 @@ impl Case {
 
     fn freshness(&self) -> proto::Freshness {
         let shards = self.kind.shards().iter().map(|shard| (shard, None));
-        freshness::of(&self.kind, shards, false, now())
+        freshness::of(&self.kind, shards, freshness::no_digest, now())
     }
 
     /// As lists and marks tell of it.

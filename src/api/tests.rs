@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod ahead;
+mod digests;
 mod guarded;
 mod reads;
 mod resuming;

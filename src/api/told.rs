@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{ask::Ask, query::Query};
 use crate::{
-    cache::{Item, KeyRange, Select, Selection},
+    cache::{Item, KeyRange, Position, Select, Selection, Shard},
     object::{Key, Object, Projection},
 };
 
@@ -47,9 +47,12 @@ impl Told {
         }
     }
 
-    /// Whether a digest of the kind describes what the consumer holds.
-    pub fn has_digest(&self) -> bool {
-        self.selection.is_everything() && self.changes == Changes::All
+    /// The digest of what a consumer holds that is complete here; where that is known.
+    pub fn digest(&self, shard: &Shard<Object>, position: &Position) -> Option<u64> {
+        // Of what is not told, no version is known.
+        let all = self.changes == Changes::All;
+        all.then(|| self.selection.digest(shard, position, None))
+            .flatten()
     }
 }
 
@@ -71,7 +74,7 @@ impl Select<Object> for Told {
     }
 
     fn is_everything(&self) -> bool {
-        self.has_digest() && !self.folded
+        self.selection.is_everything() && self.changes == Changes::All && !self.folded
     }
 
     fn differs(&self, held: &Object, now: &Object) -> bool {

@@ -502,18 +502,22 @@ impl Watch {
         };
         let Some(open) = &self.stream else {
             let shards = self.kind.shards().iter().map(|shard| (shard, None));
-            mark.freshness = Some(freshness::of(&self.kind, shards, false, now()));
+            let freshness = freshness::of(&self.kind, shards, freshness::no_digest, now());
+            mark.freshness = Some(freshness);
             return mark;
         };
         let complete = open.work.is_none() && open.merge.is_complete();
         if complete && r#type != MarkType::Reset {
             mark.token = open.token(&self.kind, self.api.0.incarnation);
         }
-        let digests = complete && self.ask.digests && open.told.has_digest();
+        let digests = complete && self.ask.digests;
+        let digest = |shard: &Arc<Shard<Object>>, position: &Position| {
+            digests.then(|| open.told.digest(shard, position)).flatten()
+        };
         mark.freshness = Some(freshness::of(
             &self.kind,
             open.merge.positions(),
-            digests,
+            digest,
             now(),
         ));
         mark

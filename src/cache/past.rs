@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use super::{Item, Journal, Slot, State};
+use super::{Item, Journal, Slot, State, namespaces::Namespaces};
 
 impl<T: Item> State<T> {
     /// The sequence up to which all happened at or before `revision`; `None` where that is not remembered, or lies
@@ -36,8 +36,8 @@ impl<T: Item> State<T> {
         Some(sequence)
     }
 
-    /// What was there at `revision`; `None` as for [`State::sequence_at`]. It has no journal and no change index,
-    /// so that whoever keeps it keeps nothing but items.
+    /// What was there at `revision`; `None` as for [`State::sequence_at`]. It has no journal, no change index
+    /// and no digests, so that whoever keeps it keeps nothing but items.
     pub fn at_revision(&self, revision: u64) -> Option<Self> {
         let sequence = self.sequence_at(revision)?;
         let mut objects = self.objects.clone();
@@ -70,6 +70,7 @@ impl<T: Item> State<T> {
             revision: revision.min(self.revision),
             sequence,
             digest: 0,
+            namespaces: Namespaces::default(),
             objects,
             changes: OrdMap::new(),
             tombstone_floor: sequence,

@@ -1,6 +1,6 @@
 //! Which objects of a kind somebody reads, whatever protocol they ask in.
 
-use super::{KeyRange, Select, Shard, WakeScope};
+use super::{KeyRange, Position, Select, Shard, State, WakeScope};
 use crate::object::{Key, Object, selector::Selector};
 
 /// Namespaces, or everything, or one object; cut by selectors.
@@ -41,6 +41,37 @@ impl Selection {
     /// Whether it is all of the kind.
     pub fn is_everything(&self) -> bool {
         Select::<Object>::is_everything(self)
+    }
+
+    /// The digest of what of a shard is selected, in the state of the shard that `position` is of. Only of whole kinds
+    /// and whole namespaces, and of the latter only where the shard is still in that state or it is given.
+    pub fn digest(
+        &self,
+        shard: &Shard<Object>,
+        position: &Position,
+        state: Option<&State<Object>>,
+    ) -> Option<u64> {
+        if self.one.is_some() || !self.selector.is_everything() {
+            return None;
+        }
+        if self.namespaces.is_empty() || !shard.namespace().is_empty() {
+            return Some(position.digest);
+        }
+        let sum = |state: &State<Object>| {
+            let digests = self
+                .namespaces
+                .iter()
+                .map(|one| state.namespaces.digest(one));
+            let same = (state.history, state.sequence) == (position.history, position.sequence);
+            same.then(|| digests.fold(0, u64::wrapping_add))
+        };
+        match state {
+            Some(state) => sum(state),
+            None => {
+                let now = shard.peek()?;
+                sum(&now)
+            }
+        }
     }
 
     /// Whether an object is in the scope, and selected.

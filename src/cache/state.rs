@@ -4,7 +4,7 @@ use std::{ops::Bound, sync::Arc};
 
 use imbl::OrdMap;
 
-use super::{Cause, Entry, Item, Journal, select::Select};
+use super::{Cause, Entry, Item, Journal, namespaces::Namespaces, select::Select};
 use crate::object::Key;
 
 /// A complete state of a shard at one revision. Cloning shares everything.
@@ -19,6 +19,8 @@ pub struct State<T> {
     pub sequence: u64,
     /// Digest of the set of (key, uid, version); see [`crate::digest`].
     pub digest: u64,
+    /// The same of each namespace.
+    pub namespaces: Namespaces,
     /// What is there, in the API server's order.
     pub objects: Items<T>,
     /// What changed after a sequence, without a walk of everything: one entry per item, one per tombstone.
@@ -108,6 +110,7 @@ impl<T> Clone for State<T> {
             objects: self.objects.clone(),
             changes: self.changes.clone(),
             journal: self.journal.clone(),
+            namespaces: self.namespaces.clone(),
             ..*self
         }
     }
@@ -120,6 +123,7 @@ impl<T: Item> State<T> {
             revision: 0,
             sequence: 0,
             digest: 0,
+            namespaces: Namespaces::default(),
             objects: OrdMap::new(),
             changes: OrdMap::new(),
             tombstone_floor: 0,
@@ -143,12 +147,15 @@ impl<T: Item> State<T> {
         self.objects.get(key).map(|slot| &slot.item)
     }
 
-    /// The digest made anew from the items.
-    pub fn compute_digest(&self) -> u64 {
-        self.objects
-            .values()
-            .map(|slot| super::writer::digest_of(&*slot.item))
-            .fold(0, u64::wrapping_add)
+    /// The digest made anew from the items, and those of the namespaces.
+    pub fn compute_digests(&self) -> (u64, Namespaces) {
+        let (mut digest, mut namespaces) = (0u64, Namespaces::default());
+        for (key, slot) in &self.objects {
+            let number = super::writer::digest_of(&*slot.item);
+            digest = digest.wrapping_add(number);
+            namespaces.add(key.namespace(), number);
+        }
+        (digest, namespaces)
     }
 
     /// What a position of another process means here: it is found by its revision and must then agree with
@@ -202,6 +209,7 @@ impl<T: Item> State<T> {
             objects: self.objects.clone(),
             changes: self.changes.clone(),
             journal: Journal::new(),
+            namespaces: self.namespaces.clone(),
             ..*self
         }
     }

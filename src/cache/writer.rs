@@ -265,15 +265,15 @@ impl<T: Item> Writer<T> {
         self.shard.set_synced(false);
     }
 
-    /// Compares the running digest with one made anew from the state, which takes about 0.1 us an item.
+    /// Compares the running digests with ones made anew from the state, which takes about 0.1 us an item.
     /// A difference is counted and mended.
     pub fn verify(&mut self) -> bool {
-        let digest = self.state.compute_digest();
-        let agrees = digest == self.state.digest;
+        let (digest, namespaces) = self.state.compute_digests();
+        let agrees = digest == self.state.digest && namespaces == self.state.namespaces;
         if !agrees {
             let mismatches = &self.shard.counters.digest_mismatches;
             mismatches.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            self.state.digest = digest;
+            (self.state.digest, self.state.namespaces) = (digest, namespaces);
         }
         agrees
     }
@@ -338,11 +338,15 @@ impl<T: Item> Writer<T> {
     fn set(&mut self, item: Arc<T>, revision: u64) {
         let state = &mut self.state;
         state.sequence += 1;
-        state.digest = state.digest.wrapping_add(digest_of(&*item));
+        let number = digest_of(&*item);
+        state.digest = state.digest.wrapping_add(number);
+        state.namespaces.add(item.key().namespace(), number);
         state.bytes += item.size();
         let held = state.objects.get(item.key()).cloned();
         if let Some(held) = &held {
-            state.digest = state.digest.wrapping_sub(digest_of(&*held.item));
+            let number = digest_of(&*held.item);
+            state.digest = state.digest.wrapping_sub(number);
+            state.namespaces.remove(item.key().namespace(), number);
             state.bytes -= held.item.size();
             state.changes.remove(&held.sequence);
         }
@@ -371,7 +375,9 @@ impl<T: Item> Writer<T> {
             return;
         };
         state.sequence += 1;
-        state.digest = state.digest.wrapping_sub(digest_of(&*slot.item));
+        let number = digest_of(&*slot.item);
+        state.digest = state.digest.wrapping_sub(number);
+        state.namespaces.remove(held.key().namespace(), number);
         state.bytes -= slot.item.size();
         state.changes.remove(&slot.sequence);
         let tombstone = Change::Tombstone {

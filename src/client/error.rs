@@ -51,6 +51,12 @@ pub enum Error {
     /// The answer stopped before it was complete.
     #[error("informerd's answer ended too early: {0}")]
     Incomplete(&'static str),
+    /// What a watch has told does not come to what informerd says that it holds: something was lost on the way.
+    #[error("what was told is not what informerd holds; {}", whether_anew(.for_good))]
+    Differs {
+        /// The watch was not to leave out what was missed: each change was asked for, or to fail at a gap.
+        for_good: bool,
+    },
     /// informerd sent what this client cannot understand.
     #[error("cannot understand informerd: {0}; use a client and a daemon of the same version")]
     Contract(String),
@@ -130,6 +136,7 @@ impl Error {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Address { .. } | Self::Contract(_) => true,
+            Self::Differs { for_good } => *for_good,
             Self::Unreachable { .. }
             | Self::Lost { .. }
             | Self::Silent(_)
@@ -199,6 +206,14 @@ impl fmt::Display for Refusal {
             }
         }
         Ok(())
+    }
+}
+
+fn whether_anew(for_good: &bool) -> &'static str {
+    if *for_good {
+        "watch again without a token"
+    } else {
+        "beginning anew"
     }
 }
 

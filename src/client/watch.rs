@@ -3,6 +3,9 @@
 //! Events are told once the mark comes that they count with, which follows directly behind them; so whatever is
 //! told stands, and a cut needs nothing to be taken back.
 //!
+//! What was told is counted up, too ([`Ledger`]): where it does not come to the digest that a mark has, something was
+//! lost on the way, and the watch begins anew by itself.
+//!
 //! A hand-written `Stream` instead of a task and a channel: nothing is received that the consumer has not asked
 //! for, dropping it ends the call, and `next()` may be dropped at any time. It does not know the transport: a
 //! function opens the next call, so that tests own both the server and the clock.
@@ -19,10 +22,10 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, future::BoxFuture, stream::BoxStream};
 use tokio::time::{Instant, Sleep};
 
-use super::{Backoff, Error};
+use super::{Backoff, Error, ledger::Ledger};
 use crate::proto::{
-    DeleteCause, Event, EventType, Freshness, Mark, MarkType, Object, WatchObjectsRequest,
-    WatchObjectsResponse,
+    DeleteCause, Delivery, Event, EventType, Freshness, Mark, MarkType, Object, OnGap,
+    WatchObjectsRequest, WatchObjectsResponse,
 };
 
 /// One thing that a watch tells. To keep a copy of what is watched, give them all to a
@@ -103,6 +106,12 @@ pub struct Watch {
     /// Since the last token, outside a reset. They count with the next token: what a cut leaves here may never be
     /// spoken of again, since an object created and deleted meanwhile folds away.
     unsettled: Vec<WatchEvent>,
+    /// Absent where marks have no digests.
+    ledger: Option<Ledger>,
+    /// How often it did not agree.
+    mismatches: u64,
+    /// It did not agree the last time: to begin anew again would be of no use.
+    doubted: bool,
     state: State,
     /// Ends `Waiting`, and any other state in which nothing comes.
     timer: Pin<Box<Sleep>>,
@@ -134,7 +143,9 @@ const HEALTHY: Duration = Duration::from_secs(10);
 const CLOSING: Duration = Duration::from_secs(5);
 
 impl Watch {
-    pub(super) fn new(request: WatchObjectsRequest, open: Open) -> Self {
+    pub(super) fn new(mut request: WatchObjectsRequest, open: Open) -> Self {
+        let ledger = Ledger::of(&request);
+        request.digests |= ledger.is_some();
         let interval = request
             .bookmark_interval
             .and_then(|it| Duration::try_from(it).ok());
@@ -146,6 +157,9 @@ impl Watch {
             resets: Vec::new(),
             told: VecDeque::new(),
             unsettled: Vec::new(),
+            ledger,
+            mismatches: 0,
+            doubted: false,
             state: State::Waiting,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             stuck: false,
@@ -157,6 +171,12 @@ impl Watch {
         &self.request.token
     }
 
+    /// How often what was told did not come to the digest of what informerd holds. The watch begins anew each time,
+    /// with [`WatchEvent::Reconnecting`] and [`Error::Differs`], unless it did so just before and that was of no use.
+    pub fn mismatches(&self) -> u64 {
+        self.mismatches
+    }
+
     fn set_timer(&mut self, after: Duration) {
         self.timer.as_mut().reset(Instant::now() + after);
     }
@@ -165,6 +185,10 @@ impl Watch {
     fn cut(&mut self, error: Error, asked: Option<Duration>) -> Result<(), Error> {
         self.resets.clear();
         self.unsettled.clear();
+        if let (Error::Differs { .. }, Some(ledger)) = (&error, &mut self.ledger) {
+            ledger.forget();
+            self.request.token = Bytes::new();
+        }
         self.stuck = matches!(error, Error::Silent(_));
         if error.is_permanent() {
             self.told.clear();
@@ -174,8 +198,7 @@ impl Watch {
         let delay = self.backoff.next(asked.or(error.retry_delay()));
         self.state = State::Waiting;
         self.set_timer(delay);
-        self.told
-            .push_back(WatchEvent::Reconnecting { error, delay });
+        self.tell(WatchEvent::Reconnecting { error, delay });
         Ok(())
     }
 
@@ -209,7 +232,7 @@ impl Watch {
             if self.resets.is_empty() {
                 self.unsettled.push(event);
             } else {
-                self.told.push_back(event);
+                self.tell(event);
             }
         }
         let Some(mark) = message.mark else {
@@ -224,7 +247,7 @@ impl Watch {
                 self.resets.retain(|open| *open != namespaces);
                 self.resets.push(namespaces.clone());
                 let (reason, message) = (mark.reason, mark.message);
-                self.told.push_back(WatchEvent::ResetBegin {
+                self.tell(WatchEvent::ResetBegin {
                     reason,
                     message,
                     namespaces,
@@ -237,21 +260,21 @@ impl Watch {
                 let at = at.ok_or_else(|| Error::Contract("RESET_END without a RESET".into()))?;
                 self.resets.remove(at);
                 let token = self.advance(mark.token);
-                self.told.push_back(WatchEvent::ResetEnd {
+                let end = WatchEvent::ResetEnd {
                     namespaces,
                     token,
                     freshness,
-                });
-                return Ok(None);
+                };
+                return self.check(end).map(|()| None);
             }
             _ => {}
         }
         let token = self.advance(mark.token.clone());
-        self.told.push_back(WatchEvent::Mark {
+        self.check(WatchEvent::Mark {
             mark: kind,
             token,
             freshness,
-        });
+        })?;
         Ok((kind == MarkType::End).then(|| Box::new(mark)))
     }
 
@@ -261,8 +284,57 @@ impl Watch {
             return None;
         }
         self.request.token = token.clone();
-        self.told.extend(self.unsettled.drain(..));
+        for event in std::mem::take(&mut self.unsettled) {
+            self.tell(event);
+        }
         Some(token)
+    }
+
+    fn tell(&mut self, event: WatchEvent) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.apply(&event);
+        }
+        self.told.push_back(event);
+    }
+
+    /// Tells of a mark, if all that was told until then is what informerd holds.
+    fn check(&mut self, event: WatchEvent) -> Result<(), Error> {
+        let (WatchEvent::ResetEnd { freshness, .. } | WatchEvent::Mark { freshness, .. }) = &event
+        else {
+            self.tell(event);
+            return Ok(());
+        };
+        if let Some(ledger) = &mut self.ledger {
+            // A whole state counts with its end.
+            ledger.apply(&event);
+            match ledger.agrees(&freshness.positions) {
+                None => {}
+                Some(true) => self.doubted = false,
+                Some(false) => {
+                    self.mismatches += 1;
+                    let again = std::mem::replace(&mut self.doubted, true);
+                    let scope = self.request.scope.as_ref();
+                    let resource = scope.map_or("", |scope| scope.resource.as_str());
+                    tracing::warn!(
+                        resource,
+                        again,
+                        "what a watch was told is not what informerd holds"
+                    );
+                    if !again {
+                        return Err(Error::Differs {
+                            for_good: self.wants_all(),
+                        });
+                    }
+                }
+            }
+        }
+        self.told.push_back(event);
+        Ok(())
+    }
+
+    /// Whether what was missed must not just be left out.
+    fn wants_all(&self) -> bool {
+        self.request.delivery() == Delivery::Every || self.request.on_gap() == OnGap::Fail
     }
 
     /// Turns the machine until it has something to tell, is over, or must wait.

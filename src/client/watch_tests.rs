@@ -65,6 +65,10 @@ type Asked = Arc<Mutex<Vec<(Instant, String, bool)>>>;
 
 /// A watch over scripted calls. The script's last call is repeated.
 fn watch(calls: impl IntoIterator<Item = Call>) -> (Watch, Asked) {
+    watch_of(WatchObjectsRequest::default(), calls)
+}
+
+fn watch_of(request: WatchObjectsRequest, calls: impl IntoIterator<Item = Call>) -> (Watch, Asked) {
     let asked = Asked::default();
     let noted = asked.clone();
     let mut calls: VecDeque<Call> = calls.into_iter().collect();
@@ -89,10 +93,7 @@ fn watch(calls: impl IntoIterator<Item = Call>) -> (Watch, Asked) {
         }
         .boxed()
     };
-    (
-        Watch::new(WatchObjectsRequest::default(), Box::new(open)),
-        asked,
-    )
+    (Watch::new(request, Box::new(open)), asked)
 }
 
 /// Gives events until the one with which the watch waits for its next try.
@@ -330,6 +331,216 @@ async fn a_change_that_cannot_be_had_ends_a_watch_of_each_after_all_before_it() 
         assert_eq!(mirror.get("n", "a").expect("is held").resource_version, "3");
         assert!(watch.next().await.is_none());
         assert_eq!(tokens(&asked), [""], "it is not tried again");
+    }
+}
+
+/// With the digest of these objects.
+fn with_digest(mut message: WatchObjectsResponse, of: &[Object]) -> WatchObjectsResponse {
+    let entry = |it: &Object| {
+        let key = crate::object::Key::new(&it.namespace, &it.name);
+        crate::digest::entry(key.as_str(), &it.uid, &it.resource_version)
+    };
+    let mark = message.mark.as_mut().expect("a mark");
+    let position = crate::proto::ShardPosition {
+        digest: of.iter().map(entry).fold(0, u64::wrapping_add),
+        has_digest: true,
+        ..crate::proto::ShardPosition::default()
+    };
+    mark.freshness.get_or_insert_default().positions = vec![position];
+    message
+}
+
+fn first_two() -> [Object; 2] {
+    [object("n", "a", "1", "1"), object("n", "b", "2", "2")]
+}
+
+/// The initial state, whose end has its digest.
+fn proven(token: &str) -> Vec<WatchObjectsResponse> {
+    let mut messages = initial(token);
+    let end = messages.pop().expect("it ends");
+    messages.push(with_digest(end, &first_two()));
+    messages
+}
+
+fn pods_watch(
+    calls: impl IntoIterator<Item = Call>,
+    set: fn(&mut WatchObjectsRequest),
+) -> (Watch, Asked) {
+    let mut request = WatchObjectsRequest {
+        scope: crate::client::fake::scope("pods"),
+        ..WatchObjectsRequest::default()
+    };
+    set(&mut request);
+    watch_of(request, calls)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_was_not_told_of_a_change_begins_anew_by_itself() {
+    let [a, b] = first_two();
+    let now = [a, object("n", "b", "2", "3"), object("n", "c", "3", "4")];
+    // The change of b is lost on the way.
+    let mut first = proven("t2");
+    first.extend([
+        events([upsert(now[2].clone())]),
+        with_digest(mark(Progress, "t4"), &now),
+    ]);
+    let second = [
+        mark(Reset, ""),
+        events(now.clone().map(upsert)),
+        with_digest(mark(ResetEnd, "t5"), &now),
+    ];
+    let (mut watch, asked) = pods_watch([call(first), call(second)], |_| {});
+    let mut mirror = Mirror::new();
+    let (error, _) = until_cut(&mut watch, &mut mirror).await;
+    assert!(
+        matches!(error, Error::Differs { for_good: false }),
+        "{error}"
+    );
+    assert_eq!(mirror.get("n", "b"), Some(&b), "it is not known yet");
+    until_token(&mut watch, &mut mirror, "t5").await;
+    assert_eq!(tokens(&asked), ["", ""], "without the token");
+    let held: Vec<_> = mirror.objects().values().cloned().collect();
+    assert_eq!(held, now);
+    assert_eq!(watch.mismatches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_notices_a_deletion_that_it_was_not_told_of_by_the_next_bookmark() {
+    let [a, _] = first_two();
+    let mut first = proven("t2");
+    first.push(with_digest(mark(Bookmark, "t3"), std::slice::from_ref(&a)));
+    let (mut watch, _) = pods_watch([call(first)], |_| {});
+    let (error, _) = until_cut(&mut watch, &mut Mirror::new()).await;
+    assert!(matches!(error, Error::Differs { .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn digests_that_agree_or_are_not_there_change_nothing() {
+    let [a, b] = first_two();
+    let mut first = proven("t2");
+    first.extend([
+        // One of another uid is not the one that is held.
+        events([delete("n", "b", "9", 3)]),
+        with_digest(mark(Progress, "t3"), &[a.clone(), b]),
+        mark(Progress, "t4"),
+        events([delete("n", "b", "2", 5)]),
+        with_digest(mark(Progress, "t5"), &[a]),
+    ]);
+    let (mut watch, _) = pods_watch([call(first)], |_| {});
+    assert!(watch.request.digests, "it asks by itself");
+    until_token(&mut watch, &mut Mirror::new(), "t5").await;
+    assert_eq!(watch.mismatches(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn to_begin_anew_is_tried_once_and_again_only_after_they_agreed() {
+    let wrong = || {
+        let mut messages = initial("t2");
+        let end = messages.pop().expect("it ends");
+        messages.push(with_digest(end, &[]));
+        messages
+    };
+    let mut second = wrong();
+    second.extend([
+        with_digest(mark(Bookmark, "t3"), &[]),
+        with_digest(mark(Bookmark, "t4"), &first_two()),
+        with_digest(mark(Bookmark, "t5"), &[]),
+    ]);
+    let (mut watch, asked) = pods_watch([call(wrong()), call(second), call(proven("t6"))], |_| {});
+    let mut mirror = Mirror::new();
+    until_cut(&mut watch, &mut mirror).await;
+    until_token(&mut watch, &mut mirror, "t4").await;
+    assert_eq!((tokens(&asked).len(), watch.mismatches()), (2, 3));
+    until_cut(&mut watch, &mut mirror).await;
+    until_token(&mut watch, &mut mirror, "t6").await;
+    assert_eq!((tokens(&asked).len(), watch.mismatches()), (3, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_was_to_leave_nothing_out_ends_where_something_is_missing() {
+    let sets: [fn(&mut WatchObjectsRequest); 2] = [
+        |request| request.delivery = Delivery::Every.into(),
+        |request| request.on_gap = OnGap::Fail.into(),
+    ];
+    for set in sets {
+        let mut first = proven("t2");
+        first.push(with_digest(mark(Bookmark, "t3"), &[]));
+        let (mut watch, asked) = pods_watch([call(first), call([])], set);
+        let error = loop {
+            if let Err(error) = watch.next().await.expect("an error comes before its end") {
+                break error;
+            }
+        };
+        assert!(
+            matches!(error, Error::Differs { for_good: true }),
+            "{error}"
+        );
+        assert!(watch.next().await.is_none());
+        assert_eq!(tokens(&asked).len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_not_all_that_is_held_was_told_here_nothing_is_compared() {
+    let messages = [with_digest(mark(Bookmark, "t3"), &first_two())];
+    let (mut watch, _) = pods_watch([call(messages)], |request| request.token = "t2".into());
+    until_token(&mut watch, &mut Mirror::new(), "t3").await;
+    let narrow: [fn(&mut WatchObjectsRequest); 2] = [
+        |request| request.changes = crate::proto::Changes::Visible.into(),
+        |request| {
+            let scope = request.scope.get_or_insert_default();
+            scope.label_selector = "app=web".into();
+        },
+    ];
+    for set in narrow {
+        let (watch, _) = pods_watch([call([])], set);
+        assert!(watch.ledger.is_none() && !watch.request.digests);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_shard_is_held_against_its_own_digest() {
+    let position = |namespace: &str, of: &[Object]| {
+        let message = with_digest(mark(Bookmark, "t9"), of);
+        let freshness = message.mark.and_then(|mark| mark.freshness);
+        let position = freshness.expect("it was set").positions[0].clone();
+        crate::proto::ShardPosition {
+            namespace: namespace.into(),
+            ..position
+        }
+    };
+    let (a, b) = (object("x", "a", "1", "1"), object("y", "b", "2", "2"));
+    let later = object("y", "b", "2", "3");
+    for (said, agrees) in [(&later, true), (&b, false)] {
+        let mut bookmark = mark(Bookmark, "t9");
+        let freshness = bookmark
+            .mark
+            .as_mut()
+            .expect("a mark")
+            .freshness
+            .get_or_insert_default();
+        freshness.positions = vec![
+            position("x", std::slice::from_ref(&a)),
+            position("y", std::slice::from_ref(said)),
+        ];
+        let messages = [
+            mark(Reset, ""),
+            events([upsert(a.clone()), upsert(b.clone())]),
+            mark(ResetEnd, "t2"),
+            // One shard begins anew.
+            shard_mark(Reset, "", "y"),
+            events([upsert(later.clone())]),
+            shard_mark(ResetEnd, "t3", "y"),
+            bookmark,
+        ];
+        let (mut watch, _) = pods_watch([call(messages)], |_| {});
+        let mut mirror = Mirror::new();
+        if agrees {
+            until_token(&mut watch, &mut mirror, "t9").await;
+        } else {
+            until_cut(&mut watch, &mut mirror).await;
+        }
+        assert_eq!(watch.mismatches(), u64::from(!agrees));
     }
 }
 

@@ -244,7 +244,10 @@ impl World {
     /// Keys and versions; `*` for what is marked stale.
     fn held(&self) -> Vec<String> {
         let state = self.shard.state().expect("a complete list");
-        assert_eq!(state.digest, state.compute_digest());
+        assert_eq!(
+            (state.digest, state.namespaces.clone()),
+            state.compute_digests()
+        );
         let show = |object: &Object| {
             format!(
                 "{}@{}{}",

@@ -202,11 +202,11 @@ impl Checks {
         let truth = |resource: &str| {
             let served = self.store.find(resource)?;
             let state = served.kind.shards().first()?.state()?;
-            Some((state.compute_digest(), state.objects.len()))
+            Some((state.compute_digests().0, state.objects.len()))
         };
         for kind in self.catalog.iter() {
             let held = kind.shards().first().and_then(|shard| shard.state());
-            let held = held.map(|state| (state.compute_digest(), state.objects.len()));
+            let held = held.map(|state| (state.compute_digests().0, state.objects.len()));
             let truth = truth(&kind.name);
             if held == truth {
                 agreement.kinds += 1;

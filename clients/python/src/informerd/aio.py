@@ -15,7 +15,7 @@ import grpc.aio
 from informerd import channel as channels
 from informerd import waiting
 from informerd.backoff import Backoff
-from informerd.errors import ContractError, Error, Incomplete, Silent, from_rpc
+from informerd.errors import ContractError, Differs, Error, Incomplete, Silent, from_rpc
 from informerd.events import Event
 from informerd.feeds import Feed, Objects
 from informerd.follow import CLOSING, Follower
@@ -173,6 +173,11 @@ class AsyncWatch(Generic[K, T]):
         """See :attr:`Watch.token`."""
         return self._follower.token
 
+    @property
+    def mismatches(self) -> int:
+        """See :attr:`Watch.mismatches`."""
+        return self._follower.mismatches
+
     def close(self) -> None:
         """Ends the watch; whoever reads it finds it over."""
         self._closed = True
@@ -228,7 +233,7 @@ class AsyncWatch(Generic[K, T]):
             failure = None if follower.is_ending else Silent(patience)
         except grpc.RpcError as error:
             failure = from_rpc(error)
-        except ContractError as error:
+        except (ContractError, Differs) as error:
             failure = error
         call.cancel()
         self._call = None

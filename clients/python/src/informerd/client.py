@@ -14,7 +14,7 @@ import grpc
 from informerd import channel as channels
 from informerd import waiting
 from informerd.backoff import Backoff
-from informerd.errors import ContractError, Error, Incomplete, Silent, from_rpc
+from informerd.errors import ContractError, Differs, Error, Incomplete, Silent, from_rpc
 from informerd.events import Event
 from informerd.feeds import Feed, Objects
 from informerd.follow import CLOSING, Follower
@@ -185,6 +185,12 @@ class Watch(Generic[K, T]):
         """Where another watch of the same feed would resume; empty before the initial state is complete."""
         return self._follower.token
 
+    @property
+    def mismatches(self) -> int:
+        """How often what was told did not come to the digest of what informerd holds. The watch begins anew each time,
+        with :class:`Reconnecting` and :class:`Differs`, unless it did so just before and that was of no use."""
+        return self._follower.mismatches
+
     def close(self) -> None:
         """Ends the watch; whoever reads it finds it over."""
         self._closed.set()
@@ -234,7 +240,7 @@ class Watch(Generic[K, T]):
             pass
         except grpc.RpcError as error:
             failure = from_rpc(error)
-        except ContractError as error:
+        except (ContractError, Differs) as error:
             failure = error
         if self._closed.is_set():
             return

@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-__all__ = ["CallError", "ContractError", "Ended", "Error", "Incomplete", "NotFound", "Silent", "Violation"]
+__all__ = ["CallError", "ContractError", "Differs", "Ended", "Error", "Incomplete", "NotFound", "Silent", "Violation"]
 
 _DETAILS = "grpc-status-details-bin"
 
@@ -94,6 +94,15 @@ class Ended(Error):
 
 class Incomplete(Error):
     """The answer stopped before it was complete."""
+
+
+class Differs(Error):
+    """What a watch has told does not come to what informerd says that it holds: something was lost on the way. The
+    watch begins anew by itself, unless it was to leave nothing out (``Delivery.EVERY``, ``OnGap.FAIL``)."""
+
+    def __init__(self, permanent: bool) -> None:
+        super().__init__("what was told is not what informerd holds")
+        self.permanent = permanent
 
 
 class ContractError(Error):

@@ -80,6 +80,14 @@ class Feed(Protocol[K, T]):
     def bookmark_interval(self) -> float | None:
         """How often an idle watch gets a mark, in seconds."""
 
+    @property
+    def counted(self) -> bool:
+        """Whether marks have digests to hold what was told against."""
+
+    @property
+    def leaves_nothing_out(self) -> bool:
+        """Whether a watch must fail rather than begin anew."""
+
     def list_call(self, channel: Any) -> Any:
         """The call that lists, of a channel of either kind."""
 
@@ -153,8 +161,18 @@ class Objects:
     min_interval: float | None = None
     #: How often an idle watch gets a mark, in seconds; informerd's default is 10.
     bookmark_interval: float | None = None
-    #: Have informerd send digests (docs/digest.md) where the scope allows.
-    digests: bool = False
+    #: Hold what a watch tells against informerd's digests (docs/digest.md), where the scope allows, and begin anew where
+    #: they differ. Costs about 10 us an event.
+    digests: bool = True
+
+    @property
+    def counted(self) -> bool:
+        narrow = self.name or self.label_selector or self.field_selector
+        return self.digests and self.changes is Changes.ALL and not narrow
+
+    @property
+    def leaves_nothing_out(self) -> bool:
+        return self.delivery is Delivery.EVERY or self.on_gap is OnGap.FAIL
 
     def _scope(self) -> types_pb2.Scope:
         return types_pb2.Scope(
@@ -211,7 +229,7 @@ class Objects:
             min_interval=duration(self.min_interval),
             bookmark_interval=duration(self.bookmark_interval),
             min_resource_version=self.min_resource_version,
-            digests=self.digests,
+            digests=self.counted,
         )
 
     def read_event(self, event: cache_pb2.Event) -> Upsert[ObjectKey, Object] | Delete[ObjectKey]:
@@ -255,6 +273,14 @@ class Verdicts:
     on_gap: OnGap = OnGap.RESET
     #: How often an idle watch gets a mark, in seconds; informerd's default is 10.
     bookmark_interval: float | None = None
+
+    @property
+    def counted(self) -> bool:
+        return False
+
+    @property
+    def leaves_nothing_out(self) -> bool:
+        return self.on_gap is OnGap.FAIL
 
     def _scope(self) -> readiness_pb2.ReadinessScope:
         return readiness_pb2.ReadinessScope(

@@ -6,14 +6,17 @@ stands, and a cut needs nothing to be taken back. Both the blocking and the asyn
 
 from __future__ import annotations
 
+import logging
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 from informerd.backoff import Backoff
-from informerd.errors import ContractError, Ended, Error
+from informerd.errors import ContractError, Differs, Ended, Error
 from informerd.events import Delete, Event, Mark, MarkType, Reconnecting, ResetBegin, ResetEnd, Upsert
 from informerd.feeds import Feed
-from informerd.model import seconds
+from informerd.ledger import Ledger
+from informerd.model import Freshness, Object, ObjectKey, seconds
 from informerd.v1 import cache_pb2
 
 __all__ = ["CLOSING", "Follower"]
@@ -21,6 +24,7 @@ __all__ = ["CLOSING", "Follower"]
 K = TypeVar("K")
 T = TypeVar("T")
 
+_LOG = logging.getLogger("informerd")
 # informerd's own interval of bookmarks, where the request does not set one.
 _BOOKMARK_INTERVAL = 10.0
 # A stream that still delivers after this long was worth opening: the next failure is a first one.
@@ -46,6 +50,10 @@ class Follower(Generic[K, T]):
         # Since the last token, outside a reset. What a cut leaves here may never be spoken of again.
         self._unsettled: list[Upsert[K, T] | Delete[K]] = []
         self._end: Any = None
+        # Counts what is told, where marks have digests to hold that against.
+        self._ledger = Ledger() if feed.counted else None
+        #: How often what was told was not what informerd holds.
+        self.mismatches = 0
 
     @property
     def is_ending(self) -> bool:
@@ -65,7 +73,7 @@ class Follower(Generic[K, T]):
         for event in message.events:
             read = self._feed.read_event(event)
             if self._resets:
-                self.told.append(read)
+                self._tell(read)
             else:
                 self._unsettled.append(read)
         if message.HasField("mark"):
@@ -76,6 +84,11 @@ class Follower(Generic[K, T]):
         end, self._end = self._end, None
         self._resets.clear()
         self._unsettled.clear()
+        if self._ledger is not None:
+            self._ledger.cut()
+            if isinstance(error, Differs):
+                self._ledger.forget()
+                self.token = b""
         if error is not None and error.permanent:
             self.told.clear()
             raise error
@@ -96,6 +109,8 @@ class Follower(Generic[K, T]):
             self._unsettled.clear()
             self._resets = [it for it in self._resets if it != covers]
             self._resets.append(covers)
+            if self._ledger is not None:
+                self._ledger.begin(covers)
             self.told.append(ResetBegin(mark.reason, mark.message, covers))
             return
         freshness = self._feed.freshness(mark)
@@ -103,9 +118,15 @@ class Follower(Generic[K, T]):
             if covers not in self._resets:
                 raise ContractError("RESET_END without a RESET")
             self._resets.remove(covers)
-            self.told.append(ResetEnd(covers, self._advance(mark.token), freshness))
+            end = ResetEnd(covers, self._advance(mark.token), freshness)
+            if self._ledger is not None:
+                self._ledger.end(covers)
+            self._compare(freshness)
+            self.told.append(end)
             return
-        self.told.append(Mark(MarkType(mark.type), self._advance(mark.token), freshness))
+        told = Mark(MarkType(mark.type), self._advance(mark.token), freshness)
+        self._compare(freshness)
+        self.told.append(told)
         if mark.type == cache_pb2.MARK_TYPE_END:
             self._end = mark
 
@@ -114,6 +135,29 @@ class Follower(Generic[K, T]):
         if not token or self._resets:
             return None
         self.token = token
-        self.told.extend(self._unsettled)
+        for event in self._unsettled:
+            self._tell(event)
         self._unsettled.clear()
         return token
+
+    def _tell(self, event: Upsert[K, T] | Delete[K]) -> None:
+        """Tells of an item, and counts it."""
+        if self._ledger is not None and isinstance(event.key, ObjectKey):
+            namespace, name = event.key.namespace, event.key.name
+            if isinstance(event, Delete):
+                self._ledger.delete(namespace, name, event.uid)
+            elif isinstance(event.item, Object):
+                self._ledger.upsert(namespace, name, event.item.uid, event.item.resource_version)
+        self.told.append(event)
+
+    def _compare(self, freshness: Mapping[str, Freshness]) -> None:
+        """Holds all that was told until a mark against the digests that the mark has. Raises where the watch is to
+        begin anew for it."""
+        if self._ledger is None:
+            return
+        differs, anew = self._ledger.differs(freshness)
+        if differs:
+            self.mismatches += 1
+            _LOG.warning("what a watch of %s was told is not what informerd holds", self._feed)
+        if anew:
+            raise Differs(permanent=self._feed.leaves_nothing_out)

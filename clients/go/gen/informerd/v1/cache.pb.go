@@ -877,7 +877,9 @@ type WatchObjectsRequest struct {
 	// Soft limit of a message's size; 1 MiB where not set, 1 KiB to 4 MiB. A
 	// single object that is larger goes alone in a message.
 	MaxBatchBytes uint32 `protobuf:"varint,12,opt,name=max_batch_bytes,json=maxBatchBytes,proto3" json:"max_batch_bytes,omitempty"`
-	// Send digests in the positions of marks, where the scope allows.
+	// Send digests in the positions of marks, where the scope allows: of whole
+	// kinds and of whole namespaces, with all changes. Where a mark has none,
+	// it is not known for that moment.
 	Digests       bool `protobuf:"varint,13,opt,name=digests,proto3" json:"digests,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1206,9 +1208,6 @@ type Mark struct {
 	// Of RESET and RESET_END: the shards' namespaces that the reset covers; empty
 	// covers all of the scope.
 	Namespaces []string `protobuf:"bytes,6,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
-	// Hash of what the consumer holds as projected; set where asked for and
-	// cheap.
-	ProjectionDigest uint64 `protobuf:"fixed64,7,opt,name=projection_digest,json=projectionDigest,proto3" json:"projection_digest,omitempty"`
 	// Of END: when to come back.
 	RetryAfter    *durationpb.Duration `protobuf:"bytes,8,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1287,13 +1286,6 @@ func (x *Mark) GetNamespaces() []string {
 	return nil
 }
 
-func (x *Mark) GetProjectionDigest() uint64 {
-	if x != nil {
-		return x.ProjectionDigest
-	}
-	return 0
-}
-
 func (x *Mark) GetRetryAfter() *durationpb.Duration {
 	if x != nil {
 		return x.RetryAfter
@@ -1368,7 +1360,7 @@ const file_informerd_v1_cache_proto_rawDesc = "" +
 	"\x05cause\x18\b \x01(\x0e2\x19.informerd.v1.DeleteCauseR\x05cause\x12\x14\n" +
 	"\x05stale\x18\t \x01(\bR\x05stale\x12.\n" +
 	"\x13received_unix_nanos\x18\n" +
-	" \x01(\x06R\x11receivedUnixNanos\"\xba\x02\n" +
+	" \x01(\x06R\x11receivedUnixNanos\"\xa6\x02\n" +
 	"\x04Mark\x12*\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x16.informerd.v1.MarkTypeR\x04type\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\fR\x05token\x125\n" +
@@ -1377,10 +1369,9 @@ const file_informerd_v1_cache_proto_rawDesc = "" +
 	"\amessage\x18\x05 \x01(\tR\amessage\x12\x1e\n" +
 	"\n" +
 	"namespaces\x18\x06 \x03(\tR\n" +
-	"namespaces\x12+\n" +
-	"\x11projection_digest\x18\a \x01(\x06R\x10projectionDigest\x12:\n" +
+	"namespaces\x12:\n" +
 	"\vretry_after\x18\b \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryAfter*M\n" +
+	"retryAfterJ\x04\b\a\x10\bR\x11projection_digest*M\n" +
 	"\bDelivery\x12\x18\n" +
 	"\x14DELIVERY_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fDELIVERY_LATEST\x10\x01\x12\x12\n" +

@@ -251,7 +251,8 @@ type ShardPosition struct {
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// The upstream resourceVersion up to which the shard is known.
 	Revision uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	// Digest of the set of (key, uid, resourceVersion) at that revision; see
+	// Digest of the set of (key, uid, resourceVersion) at that revision: of the
+	// shard, or of those of its namespaces that were asked for. See
 	// docs/digest.md for the recipe.
 	Digest uint64 `protobuf:"fixed64,3,opt,name=digest,proto3" json:"digest,omitempty"`
 	// Whether `digest` is set: it is sent only where it describes exactly what

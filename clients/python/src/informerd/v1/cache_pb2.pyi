@@ -225,14 +225,13 @@ class Event(_message.Message):
     def __init__(self, type: _Optional[_Union[EventType, str]] = ..., revision: _Optional[int] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., uid: _Optional[str] = ..., resource_version: _Optional[str] = ..., object: _Optional[bytes] = ..., cause: _Optional[_Union[DeleteCause, str]] = ..., stale: bool = ..., received_unix_nanos: _Optional[int] = ...) -> None: ...
 
 class Mark(_message.Message):
-    __slots__ = ("type", "token", "freshness", "reason", "message", "namespaces", "projection_digest", "retry_after")
+    __slots__ = ("type", "token", "freshness", "reason", "message", "namespaces", "retry_after")
     TYPE_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     FRESHNESS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     NAMESPACES_FIELD_NUMBER: _ClassVar[int]
-    PROJECTION_DIGEST_FIELD_NUMBER: _ClassVar[int]
     RETRY_AFTER_FIELD_NUMBER: _ClassVar[int]
     type: MarkType
     token: bytes
@@ -240,6 +239,5 @@ class Mark(_message.Message):
     reason: str
     message: str
     namespaces: _containers.RepeatedScalarFieldContainer[str]
-    projection_digest: int
     retry_after: _duration_pb2.Duration
-    def __init__(self, type: _Optional[_Union[MarkType, str]] = ..., token: _Optional[bytes] = ..., freshness: _Optional[_Union[_types_pb2.Freshness, _Mapping]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., namespaces: _Optional[_Iterable[str]] = ..., projection_digest: _Optional[int] = ..., retry_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    def __init__(self, type: _Optional[_Union[MarkType, str]] = ..., token: _Optional[bytes] = ..., freshness: _Optional[_Union[_types_pb2.Freshness, _Mapping]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., namespaces: _Optional[_Iterable[str]] = ..., retry_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
