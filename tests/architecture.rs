@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cache",
             "digest",
             "object",
+            "planted",
             "proof",
             "proto",
             "readiness",
@@ -27,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("args", &["cli"]),
     ("audit", &["args", "cli", "client", "proto", "upstream"]),
     ("auth", &["upstream"]),
-    ("cache", &["digest", "object"]),
+    ("cache", &["digest", "object", "planted"]),
     (
         "cli",
         &["client", "columns", "kubeconfig", "object", "proto"],
@@ -65,7 +66,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("feed", &["cache", "heartbeat", "object", "shutdown"]),
+    (
+        "feed",
+        &["cache", "heartbeat", "object", "planted", "shutdown"],
+    ),
     ("heartbeat", &[]),
     (
         "kubeapi",
@@ -75,6 +79,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("kubeconfig", &[]),
     ("object", &[]),
+    ("planted", &[]),
     ("proof", &["cache", "object", "upstream"]),
     ("proto", &[]),
     ("readiness", &["cache", "heartbeat", "object", "shutdown"]),
@@ -98,6 +103,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "discovery",
             "heartbeat",
             "object",
+            "planted",
             "upstream",
         ],
     ),
@@ -241,6 +247,22 @@ fn only_the_rooms_at_the_edges_know_the_outside() {
     wrong.sort();
     wrong.dedup();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn each_bug_is_planted_at_one_place_and_no_build_has_them_by_default() {
+    let bugs = informerd::planted::Bug::ALL;
+    let sources = sources();
+    for bug in bugs {
+        let planted = format!("planted::is(Bug::{bug:?})");
+        let places = sources
+            .iter()
+            .map(|(_, text)| text.matches(&planted).count());
+        assert_eq!(places.sum::<usize>(), 1, "{planted}");
+    }
+    let manifest = include_str!("../Cargo.toml");
+    let default = manifest.lines().find(|line| line.starts_with("default ="));
+    assert!(default.is_some_and(|features| !features.contains("planted")));
 }
 
 #[test]

@@ -16,9 +16,12 @@ use super::{
     token::{Origin, Place},
     wait,
 };
-use crate::cache::{
-    Cursor, Item, Phase, Position, ResetReason, Resolution, Select, Shard, State, Step,
-    Subscription, WakeScope,
+use crate::{
+    cache::{
+        Cursor, Item, Phase, Position, ResetReason, Resolution, Select, Shard, State, Step,
+        Subscription, WakeScope,
+    },
+    planted::{self, Bug},
 };
 
 /// See the module's documentation.
@@ -159,7 +162,7 @@ impl<T: Item> Merge<T> {
 
     /// The shards and where the consumer is complete in them.
     pub fn positions(&self) -> impl Iterator<Item = (&Arc<Shard<T>>, Option<Position>)> {
-        self.parts.iter().map(|part| (&part.shard, part.position))
+        self.parts.iter().map(|part| (&part.shard, part.complete()))
     }
 
     /// The shards.
@@ -432,9 +435,10 @@ impl<T: Item> Merge<T> {
         };
         let reason = match resolve(&place, &state) {
             Resolution::At(sequence) => {
+                let again = u64::from(planted::is(Bug::DuplicateAfterResume));
                 let position = Position {
                     history: state.history,
-                    sequence,
+                    sequence: sequence.saturating_sub(again),
                     ..place.position
                 };
                 let cursor = Cursor::resume(position, now());
@@ -518,6 +522,15 @@ impl<T: Item> Merge<T> {
 }
 
 impl<T: Item> Part<T> {
+    /// Where the consumer is complete.
+    fn complete(&self) -> Option<Position> {
+        let state = self.shard.peek();
+        match (self.position, state) {
+            (Some(_), Some(state)) if planted::is(Bug::BookmarkEarly) => Some(state.position()),
+            (position, _) => position,
+        }
+    }
+
     /// Whether the kind was removed since the stream began, be it back by now.
     fn is_removed(&self) -> bool {
         self.shard.removals() != self.removals

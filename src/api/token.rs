@@ -6,7 +6,10 @@
 use prost::Message;
 
 use super::status::Error;
-use crate::cache::Position;
+use crate::{
+    cache::Position,
+    planted::{self, Bug},
+};
 
 const FORMAT: u32 = 1;
 /// Longest token that is looked at. A shard takes about 50 bytes.
@@ -146,7 +149,7 @@ impl Token {
     pub fn places(&self, incarnation: u64, config: u64) -> Vec<(String, Place)> {
         let origin = if self.incarnation == incarnation {
             Origin::Here
-        } else if self.config == config {
+        } else if self.config == config || planted::is(Bug::ForeignConfigAccepted) {
             Origin::Replica
         } else {
             Origin::OtherConfig

@@ -7,7 +7,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{Cause, Entry, Item, Segment, select::Select};
-use crate::object::Key;
+use crate::{
+    object::Key,
+    planted::{self, Bug},
+};
 
 /// What happened, as a consumer is told.
 #[derive(Debug)]
@@ -145,12 +148,15 @@ fn tell<T: Item, S: Select<T> + ?Sized>(
     events: &mut Vec<Event<T>>,
 ) {
     let last = &segments[span.last.segment].entries[span.last.index];
-    let held = span.before.filter(|item| select.matches(item));
+    let held = span.before.filter(|item| match &last.after {
+        Some(after) if planted::is(Bug::MembershipFromAfter) => select.matches(after),
+        _ => select.matches(item),
+    });
     let wanted = last.after.as_ref().filter(|item| select.matches(item));
     let went = match (held, &last.after) {
         (None, _) => None,
         (Some(held), Some(after)) if held.uid() == after.uid() => {
-            wanted.is_none().then_some((held, Cause::LeftSelector))
+            Some(held).zip(left_selector(wanted))
         }
         (Some(held), Some(_)) if wanted.is_some() => Some((held, Cause::Replaced)),
         (Some(held), _) => Some((held, span.gone.unwrap_or(last.cause))),
@@ -165,7 +171,11 @@ fn tell<T: Item, S: Select<T> + ?Sized>(
             },
         });
     }
-    if let Some(item) = wanted.filter(|item| is_news(select, held, item)) {
+    let seen = match &last.before {
+        Some(before) if planted::is(Bug::VisibleAgainstLastChange) => held.and(Some(before)),
+        _ => held,
+    };
+    if let Some(item) = wanted.filter(|item| is_news(select, seen, item)) {
         events.push(Event {
             revision: last.revision,
             what: What::Upsert {
@@ -174,6 +184,12 @@ fn tell<T: Item, S: Select<T> + ?Sized>(
             },
         });
     }
+}
+
+/// Why a consumer shall no longer hold an object that is still there, if it shall not.
+fn left_selector<T>(wanted: Option<&Arc<T>>) -> Option<Cause> {
+    let left = wanted.is_none() && !planted::is(Bug::SelectorExitUntold);
+    left.then_some(Cause::LeftSelector)
 }
 
 /// Whether a consumer that holds `held` of its selection is to be told of `item`.
@@ -198,9 +214,7 @@ pub(super) fn compare<T: Item, S: Select<T> + ?Sized>(
     let wanted = now.filter(|item| select.matches(item));
     if let Some(held) = held {
         let cause = match (now, wanted) {
-            (Some(now), _) if now.uid() == held.uid() => {
-                wanted.is_none().then_some(Cause::LeftSelector)
-            }
+            (Some(now), _) if now.uid() == held.uid() => left_selector(wanted),
             (_, Some(_)) => Some(Cause::Replaced),
             _ => Some(Cause::Deleted),
         };

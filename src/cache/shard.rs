@@ -223,6 +223,11 @@ impl<T: Item> Shard<T> {
         self.wakers.subscribe(scopes, notify)
     }
 
+    /// For [`crate::planted`]: whether somebody has not looked at what was published before.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.wakers.is_awaited()
+    }
+
     pub(super) fn set_unproven(&self, unproven: bool) {
         self.unproven.store(unproven, Ordering::Relaxed);
     }

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use tokio::{
     runtime,
     sync::Notify,
@@ -165,6 +166,22 @@ impl Wakers {
         {
             notify.notify_one();
         }
+    }
+
+    /// Whether some subscriber was woken and has not looked since.
+    pub(super) fn is_awaited(&self) -> bool {
+        let index = self.index();
+        let waiting = index.scopes.values();
+        let mut all = waiting
+            .flat_map(|waiting| waiting.subscribers.values())
+            .chain(index.revisions.values());
+        all.any(|notify| {
+            let woken = notify.notified().now_or_never().is_some();
+            if woken {
+                notify.notify_one();
+            }
+            woken
+        })
     }
 
     #[cfg(test)]

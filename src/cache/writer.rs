@@ -16,7 +16,11 @@ use std::{
 use super::{
     Cause, Change, Entry, Gap, Item, Limits, Phase, Segment, Shard, Slot, State, version_number,
 };
-use crate::{digest, object::Key};
+use crate::{
+    digest,
+    object::Key,
+    planted::{self, Bug},
+};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -113,7 +117,7 @@ impl<T: Item> Writer<T> {
         let applied = match held {
             None => Applied::Unchanged,
             Some(held) => match uid {
-                Some(uid) if !uid.is_empty() && uid != held.uid() => Applied::Stale,
+                Some(uid) if !uid.is_empty() && !is_same(&*held, uid) => Applied::Stale,
                 _ => {
                     self.remove(&held, revision, cause);
                     Applied::Changed
@@ -148,6 +152,9 @@ impl<T: Item> Writer<T> {
 
     /// Makes the changes so far visible, all at once.
     pub fn publish(&mut self, now: Instant) {
+        if planted::is(Bug::SlowConsumerAwaited) && self.shard.is_awaited() {
+            return;
+        }
         let entries = std::mem::take(&mut self.pending);
         let segment = (!entries.is_empty()).then(|| {
             let first = self.state.sequence + 1 - entries.len() as u64;
@@ -214,11 +221,12 @@ impl<T: Item> Writer<T> {
             .map(|(_, slot)| slot.item.clone())
             .collect();
         for held in unlisted {
-            if unreadable.unnamed || unreadable.keys.contains(held.key()) {
+            let is_there = unreadable.unnamed || unreadable.keys.contains(held.key());
+            if is_there && !planted::is(Bug::UndecodableSwept) {
                 if !held.is_stale() {
                     self.set(Arc::new(held.to_stale()), at);
                 }
-            } else {
+            } else if !planted::is(Bug::RelistDeletesDropped) {
                 self.remove(&held, at, Cause::Vanished);
             }
         }
@@ -305,7 +313,9 @@ impl<T: Item> Writer<T> {
                 break;
             };
             self.state.changes.remove(&sequence);
-            self.state.tombstone_floor = sequence;
+            if !planted::is(Bug::TombstoneTrimmedSilently) {
+                self.state.tombstone_floor = sequence;
+            }
         }
     }
 
@@ -323,7 +333,7 @@ impl<T: Item> Writer<T> {
         let applied = match held {
             Some(held) if !differs(&*held, &*item) => Applied::Unchanged,
             held => {
-                if let Some(held) = held.filter(|held| held.uid() != item.uid()) {
+                if let Some(held) = held.filter(|held| !is_same(&**held, item.uid())) {
                     self.remove(&held, revision, Cause::Replaced);
                 }
                 self.set(item, revision);
@@ -397,6 +407,11 @@ impl<T: Item> Writer<T> {
             after: None,
         });
     }
+}
+
+/// Whether `held` is what has this uid, not something else of the same name.
+fn is_same<T: Item>(held: &T, uid: &str) -> bool {
+    held.uid() == uid || planted::is(Bug::UidIgnored)
 }
 
 /// Whether `new` says anything that `held` does not.

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     cache::{History, Phase},
     config::ListStrategy,
+    planted::{self, Bug},
 };
 
 /// A server that refused to stream is asked again, though nobody saw that it was upgraded.
@@ -233,7 +234,8 @@ impl Machine {
                     return Some(open.heard + timing.header_patience);
                 };
                 let silence = if self.bookmarks {
-                    Some(open.heard + timing.bookmark_patience)
+                    let noticed = !planted::is(Bug::HalfOpenUnnoticed);
+                    noticed.then(|| open.heard + timing.bookmark_patience)
                 } else {
                     (!self.unproven).then(|| opened + timing.bookmark_patience)
                 };
@@ -540,7 +542,7 @@ impl Machine {
             return Step::keep();
         };
         let revision = listing.revision.get_or_insert(revision).clone();
-        let Some(token) = next else {
+        let Some(token) = next.filter(|_| !planted::is(Bug::PartialListPublished)) else {
             return self.publish(revision, None, now);
         };
         listing.open = Open::sent(now, Duration::ZERO);
@@ -570,10 +572,7 @@ impl Machine {
 
     /// A list is complete; `open` is the connection that goes on from it.
     fn publish(&mut self, revision: Revision, open: Option<Open>, now: Instant) -> Step {
-        let behind = match (&self.revision, &revision) {
-            (Some(Revision::Number(ours)), Revision::Number(list)) => list < ours,
-            _ => false,
-        };
+        let behind = self.went_back(&revision);
         if let Some(need) = &mut self.need
             && behind
             && need.from == From::NotOlderThanOurs
@@ -632,6 +631,11 @@ impl Machine {
         }
     }
 
+    /// Whether the API server, which is at `revision`, has gone back behind ours.
+    fn went_back(&self, revision: &Revision) -> bool {
+        !self.moves(revision) && !planted::is(Bug::HistoryIgnored)
+    }
+
     fn on_change(&mut self, revision: Option<Revision>, now: Instant) -> Step {
         self.heard(now);
         match &mut self.state {
@@ -684,7 +688,7 @@ impl Machine {
             return Step::keep();
         }
         let check = self.check.take();
-        if !self.moves(revision) {
+        if self.went_back(revision) {
             self.new_history = true;
             self.need(ListCause::History, From::MostRecent);
         } else {
