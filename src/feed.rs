@@ -503,7 +503,7 @@ impl Runner {
         if held
             .as_ref()
             .and_then(|held| held.object())
-            .is_some_and(|held| says_the_same(held, &object))
+            .is_some_and(|held| held.says_the_same(&object))
         {
             return;
         }
@@ -644,10 +644,6 @@ impl Runner {
             subscribed.depth_gauge.set(subscribed.depth.depth() as f64);
         }
     }
-}
-
-fn says_the_same(held: &Object, new: &Object) -> bool {
-    held.uid == new.uid && held.resource_version == new.resource_version && held.stale == new.stale
 }
 
 /// Says that a pump has ended, however it did.

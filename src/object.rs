@@ -53,6 +53,19 @@ pub struct Object {
 }
 
 impl Object {
+    /// Whether `other` is the same version and says the same. After a restore of etcd, a version that was there
+    /// before may come again with other content.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        self.uid == other.uid
+            && self.resource_version == other.resource_version
+            && self.stale == other.stale
+            && self.json == other.json
+            && self.labels == other.labels
+            && self.fields == other.fields
+            && self.owner_references == other.owner_references
+            && self.deletion_timestamp == other.deletion_timestamp
+    }
+
     /// Bytes of memory that it holds where it is shared, itself included, as allocators hand them out.
     pub fn memory(&self) -> usize {
         /// Two counters, in front of what is shared.

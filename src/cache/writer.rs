@@ -108,7 +108,7 @@ impl<T: Item> Writer<T> {
     }
 
     /// An item was removed upstream at `revision` (0 where versions have no order). `uid` is checked where it
-    /// is given and not empty.
+    /// is given and not empty, unless what is held is stale: it may be there in place of one that could not be decoded.
     pub fn delete(&mut self, key: &Key, uid: Option<&str>, revision: u64, cause: Cause) -> Applied {
         if revision != 0 && revision <= self.state.revision {
             return Applied::Stale;
@@ -117,7 +117,9 @@ impl<T: Item> Writer<T> {
         let applied = match held {
             None => Applied::Unchanged,
             Some(held) => match uid {
-                Some(uid) if !uid.is_empty() && !is_same(&*held, uid) => Applied::Stale,
+                Some(uid) if !uid.is_empty() && !held.is_stale() && !is_same(&*held, uid) => {
+                    Applied::Stale
+                }
                 _ => {
                     self.remove(&held, revision, cause);
                     Applied::Changed
@@ -202,7 +204,12 @@ impl<T: Item> Writer<T> {
         for item in list {
             listed.insert(item.key().clone());
             let held = self.state.objects.get(item.key()).map(|slot| &slot.item);
-            if held.is_none_or(|held| differs(&**held, &*item)) {
+            // In another history the same version may say something else.
+            let is_news = |held: &Arc<T>| match history {
+                History::Same => differs(&**held, &*item),
+                History::New => !Arc::ptr_eq(held, &item),
+            };
+            if held.is_none_or(is_news) {
                 upserts.push(item);
             }
         }
@@ -211,7 +218,7 @@ impl<T: Item> Writer<T> {
             order(a).cmp(&order(b)).then_with(|| a.key().cmp(b.key()))
         });
         for item in upserts {
-            self.put(item, at);
+            self.bring_in(item, at);
         }
         let unlisted: Vec<Arc<T>> = self
             .state
@@ -325,23 +332,25 @@ impl<T: Item> Writer<T> {
 
     /// As upstream now has it, whatever was there.
     fn put(&mut self, item: Arc<T>, revision: u64) -> Applied {
-        let held = self
-            .state
-            .objects
-            .get(item.key())
-            .map(|slot| slot.item.clone());
-        let applied = match held {
-            Some(held) if !differs(&*held, &*item) => Applied::Unchanged,
-            held => {
-                if let Some(held) = held.filter(|held| !is_same(&**held, item.uid())) {
-                    self.remove(&held, revision, Cause::Replaced);
-                }
-                self.set(item, revision);
-                Applied::Changed
-            }
+        let held = self.state.objects.get(item.key());
+        let applied = if held.is_some_and(|held| !differs(&*held.item, &*item)) {
+            Applied::Unchanged
+        } else {
+            self.bring_in(item, revision);
+            Applied::Changed
         };
         self.move_to(revision);
         applied
+    }
+
+    /// `item` takes the place of what is there under its key, be that another one.
+    fn bring_in(&mut self, item: Arc<T>, revision: u64) {
+        let held = self.state.objects.get(item.key());
+        let other = held.filter(|held| !is_same(&*held.item, item.uid()));
+        if let Some(other) = other.map(|held| held.item.clone()) {
+            self.remove(&other, revision, Cause::Replaced);
+        }
+        self.set(item, revision);
     }
 
     /// Brings `item` in, or changes it within its uid.

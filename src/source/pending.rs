@@ -37,11 +37,7 @@ impl Pending {
         self.highest = self.highest.max(number);
         self.unreadable.keys.remove(&object.key);
         let held = self.held.as_ref().and_then(|state| state.get(&object.key));
-        let same = held.filter(|held| {
-            !held.stale
-                && held.uid == object.uid
-                && held.resource_version == object.resource_version
-        });
+        let same = held.filter(|held| held.says_the_same(&object));
         let item = same.cloned().unwrap_or_else(|| Arc::new(object));
         self.items.insert(item.key.clone(), item);
     }

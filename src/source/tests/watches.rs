@@ -117,6 +117,53 @@ async fn case_11_a_revision_that_went_back_voids_the_history() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn case_13_what_is_kept_in_place_of_another_that_cannot_be_decoded_goes_with_that() {
+    let (mut world, stream) = World::with_bookmarks(&[pod("a", 1)], 10).await;
+    sleep(60).await;
+    stream.put(event("ERROR", &status(410, "Expired", "too old")));
+    // Deleted and made anew meanwhile, in a form that cannot be read.
+    let mut other = pod("a", 15);
+    other["metadata"]["uid"] = json!("another");
+    other["metadata"]["labels"] = json!("no map");
+    let asked = world.asked_for("limit=500").await;
+    asked.ok(list(&[other.clone()], 20, ""));
+    let stream = world.watch(20).await;
+    assert_eq!(world.held(), ["a@1*"]);
+    other["metadata"]["resourceVersion"] = json!("21");
+    stream.send(event("DELETED", &other)).await;
+    assert!(world.held().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn case_11_a_version_that_comes_again_in_another_history_is_taken_as_it_is_there() {
+    let labelled = |app: &str| {
+        let mut pod = pod("a", 41);
+        pod["metadata"]["labels"] = json!({"app": app});
+        pod
+    };
+    let items = [labelled("old"), pod("b", 95)];
+    let (mut world, stream) = World::with_bookmarks(&items, 100).await;
+    let before = world.shard.state().unwrap();
+    let app = |world: &World| {
+        let state = world.shard.state().unwrap();
+        let held = state.get(&Key::new("ns", "a")).unwrap();
+        held.labels.get("app").map(str::to_owned)
+    };
+    assert_eq!(app(&world).as_deref(), Some("old"));
+    stream.cut();
+    world.probed(41).await;
+    // Restored as it was at 40, and written to once since: that is 41, too.
+    let after = list(&[labelled("new"), pod("b", 95)], 41, "");
+    world.asked_for("limit=500").await.ok(after);
+    let _stream = world.watch(41).await;
+    assert_eq!(app(&world).as_deref(), Some("new"));
+    let state = world.shard.state().unwrap();
+    let b = Key::new("ns", "b");
+    let kept = Arc::ptr_eq(before.get(&b).unwrap(), state.get(&b).unwrap());
+    assert!(kept, "what says the same is not held twice");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_names_a_time_is_not_asked_before() {
     let mut world = World::new(paged());
     let asked = world.asked_for("limit=500").await;
