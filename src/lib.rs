@@ -48,7 +48,7 @@
 //! - Invariant: the facade is never silently staler than the API server would be: what is not proven, or not all
 //!   there, is refused or says so (`facade::tests`, `tests/integration/kubeapi_table.rs`).
 //! - Invariant: state and journal agree. Replaying the journal from any retained point gives the state
-//!   (`cache::simulation`); a running digest checks the state itself once a minute, and a metric counts mismatches.
+//!   (`cache::simulation`, `lab`); a running digest checks the state itself once a minute, and a metric counts mismatches.
 //! - Invariant: no consumer, in the process or outside, can delay another one or the upstream. Consumers pull; a
 //!   state is kept for one that dawdles for a minute at most (`benches/slow_consumer.rs`).
 //! - Invariant: nothing is served before the first complete list of its kind; a partial list is never published,
@@ -94,6 +94,8 @@ pub mod feed;
 pub mod heartbeat;
 pub mod kubeapi;
 pub mod kubeconfig;
+#[cfg(test)]
+mod lab;
 pub mod object;
 pub mod planted;
 pub mod proof;

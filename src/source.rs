@@ -19,7 +19,6 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use http::{Response, header::ACCEPT};
 use http_body_util::BodyExt;
-use kube::client::Body;
 use tokio::{sync::watch, time::sleep_until};
 use tracing::Instrument;
 
@@ -53,7 +52,7 @@ pub use request::{ListFrom, Request, Revision};
 pub use words::{Data, Input, Io, ListCause, Listing, Open, Report, Settings, State, Step, Timing};
 
 use decode::{Event, EventType};
-use link::{Link, News, OpenWatch, Reader};
+use link::{Incoming, Link, News, OpenWatch, Reader};
 use metrics::Meters;
 use pending::Pending;
 use served::{Form, Scope, Served};
@@ -387,10 +386,10 @@ impl Source {
         if matches!(request, Request::List { .. } | Request::Stream { .. }) {
             self.pending = Pending::new(now, self.writer.shard().state());
         }
-        let (form, verb) = match &request {
-            Request::List { .. } | Request::Continue { .. } => (Form::List, Verb::List),
-            Request::Stream { .. } | Request::Watch { .. } => (Form::Watch, Verb::Watch),
-            Request::Probe => (Form::Probe, Verb::List),
+        let form = Form::of(&request);
+        let verb = match form {
+            Form::List | Form::Probe => Verb::List,
+            Form::Watch => Verb::Watch,
         };
         let path = served.path(self.writer.shard().namespace());
         let query = request.query(&self.scope.label_selector, &self.scope.field_selector);
@@ -399,11 +398,15 @@ impl Source {
             .header(ACCEPT, self.scope.accept(form))
             .body(Vec::new());
         let upstream = self.upstream.clone();
-        let answer: BoxFuture<'static, Result<Response<Body>, UpstreamError>> = match http {
-            Ok(http) => async move { upstream.send(verb, http).await }.boxed(),
+        let answer: BoxFuture<'static, Result<Response<Incoming>, UpstreamError>> = match http {
+            Ok(http) => async move {
+                let response = upstream.send(verb, http).await?;
+                Ok(response.map(|body| -> Incoming { Box::pin(body) }))
+            }
+            .boxed(),
             Err(error) => std::future::ready(Err(UpstreamError::Transport(error.into()))).boxed(),
         };
-        self.link = Link::Sending { form, answer };
+        self.link = Link::Sending { request, answer };
     }
 }
 
@@ -415,4 +418,4 @@ async fn until(deadline: Option<Instant>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -148,8 +148,10 @@ fn sources() -> Vec<(String, String)> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let folder = path.parent().and_then(Path::file_name);
         name.ends_with("tests")
-            || ["fake", "simulation"].contains(&&*name)
-            || folder.is_some_and(|folder| folder == "tests")
+            || ["fake", "lab", "simulation"].contains(&&*name)
+            || folder.is_some_and(|folder| {
+                folder == "tests" || folder == "lab" || folder == "simulation"
+            })
     };
     files.retain(|path| !is_test(path));
     files

@@ -294,9 +294,9 @@ async fn history(seed: u64) -> Tally {
 
 /// Runs the first so many histories and a few that nobody has seen, each on a paused clock of its own, or what the
 /// environment asks for. A failure names its seed.
-pub(crate) fn histories<T, F: Future<Output = T>>(
+pub(crate) fn histories<T: Send, F: Future<Output = T>>(
     usual: u64,
-    history: impl Fn(u64) -> F,
+    history: impl Fn(u64) -> F + Sync,
 ) -> Vec<T> {
     let number = |name: &str| env::var(name).ok().map(|n| n.parse().expect("a number"));
     let fresh: Vec<u64> = std::iter::repeat_with(|| fastrand::u64(..))
@@ -311,25 +311,47 @@ pub(crate) fn histories<T, F: Future<Output = T>>(
         }
     };
     let begun = std::time::Instant::now();
-    let run = |seed| {
-        let runtime = Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime");
-        runtime.block_on(async {
-            advance(Duration::from_secs(1)).await;
-            history(seed).await
-        })
-    };
-    let each = seeds.iter().map(|&seed| {
-        let run = AssertUnwindSafe(|| run(seed));
+    let run = &|&seed: &u64| {
+        let run = AssertUnwindSafe(|| alone(|| history(seed)));
         std::panic::catch_unwind(run)
             .unwrap_or_else(|_| panic!("INFORMERD_SEED={seed} fails, see above"))
+    };
+    // As many as there are only where somebody asks for a soak: other tests run beside this one.
+    let threads = match number("INFORMERD_HISTORIES") {
+        Some(_) => std::thread::available_parallelism().map_or(1, usize::from),
+        None => 1,
+    };
+    let all: Vec<T> = std::thread::scope(|scope| {
+        let share = seeds.len().div_ceil(threads).max(1);
+        let mut shares = seeds.chunks(share);
+        let first = shares.next().unwrap_or_default();
+        let others: Vec<_> = shares
+            .map(|share| scope.spawn(move || share.iter().map(run).collect::<Vec<T>>()))
+            .collect();
+        let mut all: Vec<T> = first.iter().map(run).collect();
+        for other in others {
+            match other.join() {
+                Ok(more) => all.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        all
     });
-    let all: Vec<T> = each.collect();
     println!("{} histories in {:.1?}", all.len(), begun.elapsed());
     all
+}
+
+/// Runs one history on a paused clock.
+pub(crate) fn alone<T, F: Future<Output = T>>(history: impl FnOnce() -> F) -> T {
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        advance(Duration::from_secs(1)).await;
+        history().await
+    })
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     future::pending,
+    pin::Pin,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -9,25 +10,27 @@ use std::{
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::Response;
-use http_body::Frame;
+use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use kube::client::Body;
 
 use super::{
     decode::{Lines, Page},
-    served::Form,
+    request::Request,
 };
 use crate::{cache::Shard, object::Object, upstream::UpstreamError};
+
+/// What comes of an answer, from wherever that is.
+pub(super) type Incoming = Pin<Box<dyn Body<Data = Bytes, Error = kube::Error> + Send>>;
 
 /// What is open. There is one, so that two watches cannot be.
 pub(super) enum Link {
     Idle,
     Sending {
-        form: Form,
-        answer: BoxFuture<'static, Result<Response<Body>, UpstreamError>>,
+        request: Request,
+        answer: BoxFuture<'static, Result<Response<Incoming>, UpstreamError>>,
     },
     Reading {
-        body: Body,
+        body: Incoming,
         reader: Reader,
     },
 }
@@ -46,7 +49,7 @@ pub(super) enum Reader {
 
 /// What came.
 pub(super) enum News {
-    Answer(Result<Response<Body>, UpstreamError>),
+    Answer(Result<Response<Incoming>, UpstreamError>),
     Frame(Option<Result<Bytes, UpstreamError>>),
 }
 

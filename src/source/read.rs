@@ -6,10 +6,10 @@ impl Source {
     pub(super) fn on_news(&mut self, news: News) {
         match news {
             News::Answer(Ok(response)) => {
-                let Link::Sending { form, .. } = &self.link else {
+                let Link::Sending { request, .. } = &self.link else {
                     return;
                 };
-                let reader = match form {
+                let reader = match Form::of(request) {
                     Form::List => Reader::Page(decode::Page::default()),
                     Form::Probe => Reader::Probe(decode::Page::default()),
                     Form::Watch => {
@@ -147,12 +147,12 @@ impl Source {
     /// Applies this frame and all that can be read without waiting, up to a batch, and publishes them together.
     fn on_watch_frame(
         &mut self,
-        mut body: Body,
+        mut body: Incoming,
         mut lines: decode::Lines,
         mut checked: bool,
         open: OpenWatch,
         frame: Option<Result<Bytes, UpstreamError>>,
-    ) -> Option<(Body, Reader)> {
+    ) -> Option<(Incoming, Reader)> {
         let (mut bytes, mut events) = (0, 0);
         let mut frame = Some(frame);
         let mut kept = true;

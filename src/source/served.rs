@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::request::Request;
 use crate::{
     cache::Identity,
     config::{KindConfig, Namespaces},
@@ -39,6 +40,16 @@ pub(super) enum Form {
     Watch,
     /// A list of which only the revision counts.
     Probe,
+}
+
+impl Form {
+    pub(super) fn of(request: &Request) -> Self {
+        match request {
+            Request::List { .. } | Request::Continue { .. } => Self::List,
+            Request::Stream { .. } | Request::Watch { .. } => Self::Watch,
+            Request::Probe => Self::Probe,
+        }
+    }
 }
 
 impl Scope {

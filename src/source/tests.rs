@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
-use kube::Client;
+use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -353,5 +353,6 @@ impl Stream {
 }
 
 mod around;
+pub(crate) mod by_hand;
 mod lists;
 mod watches;
