@@ -6,10 +6,11 @@
 //!        |  apply: one reconcile reads what there is of one cluster
 //!        v
 //!  plan    N, and whom to ask; pure                                   facts, plan
-//!        |  latest only
-//!        v
-//!  attend  a task per cluster: asks all nodes at once, again and again, and at once when the plan changes
-//!        |  (pods from the plan, or from one LIST where the mode says so: poll)
+//!        |---------------------> attend  a task per cluster: asks all nodes at once, again and again, and at
+//!        |                                 once when the plan changes (pods from the plan, or from one LIST
+//!        v                                 where the mode says so: poll)
+//!  dossier  what is known of one cluster  <----|  what nodes have said
+//!        |
 //!        v
 //!  decide  the judgement as answers, with details; pure               decide, details
 //!        v
@@ -28,6 +29,7 @@ mod apply;
 mod attend;
 mod decide;
 mod details;
+mod dossier;
 mod facts;
 mod plan;
 #[cfg(test)]

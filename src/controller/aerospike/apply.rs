@@ -185,7 +185,7 @@ impl Shared {
     }
 
     /// Brings the task of a cluster up to what the cache has of it now.
-    fn refresh(&self, id: &ClusterId) -> Result<(), ReconcileError> {
+    pub(super) fn refresh(&self, id: &ClusterId) -> Result<(), ReconcileError> {
         let mut attended = self.attended();
         // Under the lock, so that what was read later is also given later.
         let seen = self.see(id)?;
@@ -204,7 +204,7 @@ impl Shared {
             },
             None => {
                 if let Some(attendant) = attended.remove(id) {
-                    attendant.publisher.withdraw();
+                    attendant.dossier.withdraw();
                 }
             }
         }
@@ -212,8 +212,8 @@ impl Shared {
         Ok(())
     }
 
-    /// A pod has changed: if its node is not what it was, the task is told before the reconcile has its turn, for
-    /// that a cluster may not be safe any more has to be told at once.
+    /// A pod has changed: if its node is not what it was, that is shown before the reconcile has its turn, for that a
+    /// cluster may not be safe any more has to be told at once.
     fn glance(&self, id: &ClusterId, pod: &Handle) {
         let now = pod.object().map(|object| PodFacts::read(object));
         let now = now.and_then(Result::ok).flatten();

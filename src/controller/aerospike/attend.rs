@@ -4,7 +4,7 @@
 //! It holds the latest plan only. A plan that asks something else drops the survey that is running, with all its
 //! connections; one that asks the same (a label of a pod has changed) leaves it alone.
 
-use std::{sync::Arc, time::Instant as StdInstant};
+use std::sync::Arc;
 
 use metrics::{counter, histogram};
 use tokio::{
@@ -16,11 +16,11 @@ use tracing::debug;
 use super::{
     access::Accessible,
     apply::Kinds,
-    decide::{Known, Shown, Stance, decide, stance},
+    decide::{Shown, Stance, stance},
+    dossier::{Dossier, Polled},
     facts::Operator,
     plan::{Plan, Reach, Subject},
     poll::{PollError, Poller},
-    publish::Publisher,
 };
 use crate::{
     aerospike::{ProbeSettings, Prober, Survey, breaker::BreakerSettings},
@@ -52,7 +52,7 @@ pub(super) struct Stale {
 #[derive(Debug)]
 pub(super) struct Attendant {
     pub(super) plans: watch::Sender<Arc<Plan>>,
-    pub(super) publisher: Arc<Publisher>,
+    pub(super) dossier: Arc<Dossier>,
     /// Given a permit when somebody waits for newer evidence.
     pub(super) wanted: Arc<Notify>,
     pub(super) _task: tokio_util::task::AbortOnDropHandle<()>,
@@ -61,27 +61,10 @@ pub(super) struct Attendant {
 /// The task's own.
 struct Attending {
     means: Arc<Means>,
-    publisher: Arc<Publisher>,
+    dossier: Arc<Dossier>,
     prober: Prober,
-    /// As the reconcile has it.
-    latest: Arc<Plan>,
-    polled: Option<Polled>,
-    last: Option<Last>,
-}
-
-/// The last survey that was completed.
-struct Last {
-    survey: Survey,
-    /// See [`Known::Asked`].
-    read: Option<StdInstant>,
-}
-
-/// What the API server said instead of the watch.
-#[derive(Clone)]
-struct Polled {
+    /// What nodes are asked by, or were last.
     plan: Arc<Plan>,
-    /// When it was asked.
-    at: Instant,
 }
 
 /// Why the nodes were not asked.
@@ -90,15 +73,16 @@ enum Unasked {
     Cancelled,
     /// It is all over.
     Ended,
-    /// One word, and the same for a person.
-    Because(&'static str, String),
+    /// There is nothing to go by, and what was proven counts no more. One word, and the same for a person.
+    Blind(&'static str, String),
+    /// It did not work this time. One word, and the same for a person.
+    Failed(&'static str, String),
 }
 
 impl Attendant {
     pub(super) fn start(means: Arc<Means>, plan: Plan) -> Self {
-        let publisher = Arc::new(Publisher::new(means.kinds.clone()));
         let plan = Arc::new(plan);
-        publisher.set_subject(&plan.subject);
+        let dossier = Arc::new(Dossier::new(means.clone(), plan.clone()));
         let (sender, plans) = watch::channel(plan.clone());
         let wanted = Arc::new(Notify::new());
         let config = &means.config;
@@ -113,30 +97,26 @@ impl Attendant {
         let attending = Attending {
             prober: Prober::new(plain, settings, None),
             means,
-            publisher: publisher.clone(),
-            latest: plan,
-            polled: None,
-            last: None,
+            dossier: dossier.clone(),
+            plan,
         };
         let task = tokio::spawn(attending.run(plans, wanted.clone()));
         Self {
             plans: sender,
-            publisher,
+            dossier,
             wanted,
             _task: tokio_util::task::AbortOnDropHandle::new(task),
         }
     }
 
-    /// Takes a new plan, if it is one.
+    /// Takes a new plan, if it is one: shows what is known as it now stands, and has nodes asked if they should be.
     pub(super) fn give(&self, plan: Plan) {
-        self.publisher.set_subject(&plan.subject);
-        self.plans.send_if_modified(|known| {
-            let is_new = **known != plan;
-            if is_new {
-                *known = Arc::new(plan);
-            }
-            is_new
-        });
+        if **self.plans.borrow() == plan {
+            return;
+        }
+        let plan = Arc::new(plan);
+        self.dossier.take(plan.clone());
+        self.plans.send_replace(plan);
     }
 }
 
@@ -155,7 +135,7 @@ impl Stale {
 }
 
 impl Means {
-    fn stance(&self, plan: &Plan) -> Stance {
+    pub(super) fn stance(&self, plan: &Plan) -> Stance {
         let stale = self.stale.borrow();
         stance(self.config.mode, stale.pods.as_deref(), stale.owner(plan))
     }
@@ -172,6 +152,7 @@ impl Attending {
     async fn run(mut self, mut plans: watch::Receiver<Arc<Plan>>, wanted: Arc<Notify>) {
         let mut stale = self.means.stale.clone();
         let mut access = self.means.access.clone();
+        let pause = self.means.config.probe_interval;
         let mut due = Instant::now();
         loop {
             tokio::select! {
@@ -189,23 +170,28 @@ impl Attending {
                 Ok(()) = access.changed() => due = Instant::now(),
                 // However many wait, nodes are asked no more often than while the cluster settles.
                 () = wanted.notified() => {
-                    let soonest = self.asked().map(|at| at + self.means.config.settling_interval);
+                    let soonest = self.dossier.asked().map(|at| at + self.means.config.settling_interval);
                     due = due.min(soonest.unwrap_or_else(Instant::now));
                 }
                 () = until(due) => {
                     let begun = Instant::now();
-                    match self.ask(&mut plans).await {
-                        Ok(()) => {
-                            let shown = self.show(None);
-                            due = self.next(begun, &shown);
+                    due = match self.ask(&mut plans).await {
+                        Ok(Worked { polled, survey }) => {
+                            let shown = self.dossier.answered(polled, survey);
+                            self.next(begun, &shown)
                         }
-                        Err(Unasked::Cancelled) => due = Instant::now(),
+                        Err(Unasked::Failed(reason, message)) => {
+                            debug!(cluster = %self.plan.id.key, reason, message, "nodes were not asked");
+                            let shown = self.dossier.failed((reason, &message));
+                            shown.map_or(begun + pause, |shown| self.next(begun, &shown))
+                        }
+                        Err(Unasked::Blind(reason, message)) => {
+                            self.dossier.blind((reason, &message));
+                            begun + pause
+                        }
+                        Err(Unasked::Cancelled) => Instant::now(),
                         Err(Unasked::Ended) => return,
-                        Err(Unasked::Because(reason, message)) => {
-                            self.show(Some((reason, &message)));
-                            due = begun + self.means.config.probe_interval;
-                        }
-                    }
+                    };
                 }
             }
         }
@@ -226,75 +212,35 @@ impl Attending {
             .map_or(due, |at| due.min(at))
     }
 
-    fn asked(&self) -> Option<Instant> {
-        let last = self.last.as_ref()?;
-        Some(last.survey.window().start.instant)
-    }
-
-    /// Takes a new plan, and shows what is known as it now stands. Whether nodes are to be asked because of it.
+    /// Takes a new plan. Whether nodes are to be asked because of it.
     fn take(&mut self, new: Arc<Plan>) -> bool {
-        for uid in new.stirred(&self.latest) {
+        for uid in new.stirred(&self.plan) {
             self.prober.forgive(uid);
         }
         let polls = matches!(self.means.stance(&new), Stance::Poll { .. });
-        let before = std::mem::replace(&mut self.latest, new);
+        let before = std::mem::replace(&mut self.plan, new);
         if polls {
             // Pods are read anew at the next interval; how many there are to be counts at once.
-            return !self.latest.asks_for_the_same(&before);
+            return !self.plan.asks_for_the_same(&before);
         }
-        if self.last.is_some() {
-            self.show(None);
-        }
-        let stirred = self.latest.stirred(&before).next().is_some();
-        stirred || !self.latest.asks_the_same(&before)
-    }
-
-    /// What is judged: the plan, with what a poll has read.
-    fn plan(&self) -> Arc<Plan> {
-        match (&self.polled, self.means.stance(&self.latest)) {
-            (Some(polled), Stance::Poll { owner }) => {
-                if owner {
-                    polled.plan.clone()
-                } else {
-                    Arc::new(self.latest.with_pods(polled.plan.pods.clone()))
-                }
-            }
-            _ => self.latest.clone(),
-        }
-    }
-
-    /// Shows what is known, or why nothing is.
-    fn show(&self, why: Option<(&str, &str)>) -> Shown {
-        let plan = self.plan();
-        let now = Instant::now().into_std();
-        let known = match (&self.last, why) {
-            (Some(last), None) => Known::Asked {
-                survey: &last.survey,
-                read: last.read,
-            },
-            (_, Some((reason, message))) => Known::Nothing(reason, message),
-            (None, None) => Known::Nothing("NotAsked", "its nodes were not asked yet"),
-        };
-        let shown = decide(&plan, known, self.means.config.probe_interval, now);
-        self.publisher.show(&plan, &shown, now);
-        shown
+        let stirred = self.plan.stirred(&before).next().is_some();
+        stirred || !self.plan.asks_the_same(&before)
     }
 
     /// Asks all nodes, unless the plan changes meanwhile.
-    async fn ask(&mut self, plans: &mut watch::Receiver<Arc<Plan>>) -> Result<(), Unasked> {
-        let stance = self.means.stance(&self.latest);
+    async fn ask(&mut self, plans: &mut watch::Receiver<Arc<Plan>>) -> Result<Worked, Unasked> {
+        let stance = self.means.stance(&self.plan);
         if let Stance::Blind(why) = &stance {
-            self.last = None;
-            return Err(Unasked::Because("Stale", why.clone()));
+            return Err(Unasked::Blind("Stale", why.clone()));
         }
         let polls = matches!(stance, Stance::Poll { .. });
         let mut stale = self.means.stale.clone();
         stale.mark_unchanged();
         let means = self.means.clone();
-        let (latest, polled) = (self.latest.clone(), self.polled.clone());
-        let mut newest = latest.clone();
+        let (plan, polled) = (self.plan.clone(), self.dossier.polled());
+        let mut newest = plan.clone();
         let done = {
-            let work = work(&means, &mut self.prober, &latest, &stance, polled);
+            let work = work(&means, &mut self.prober, &plan, &stance, polled);
             let mut work = std::pin::pin!(work);
             loop {
                 tokio::select! {
@@ -305,9 +251,9 @@ impl Attending {
                         }
                         let new = plans.borrow_and_update().clone();
                         let same = if polls {
-                            new.asks_for_the_same(&latest)
+                            new.asks_for_the_same(&plan)
                         } else {
-                            new.asks_the_same(&latest) && new.stirred(&latest).next().is_none()
+                            new.asks_the_same(&plan) && new.stirred(&plan).next().is_none()
                         };
                         newest = new;
                         if !same {
@@ -328,30 +274,8 @@ impl Attending {
             self.take(newest);
             return Err(Unasked::Cancelled);
         };
-        self.latest = newest;
-        match done {
-            Ok(Worked { polled, survey }) => {
-                let read = polled.as_ref().map(|polled| polled.at.into_std());
-                self.polled = polled;
-                self.last = survey.map(|survey| Last { survey, read });
-                Ok(())
-            }
-            Err(Unasked::Because(reason, message)) => {
-                // What was proven before stands until it expires.
-                let stands = self.last.as_ref().is_some_and(|last| {
-                    let end = last.survey.window().end.instant;
-                    Instant::now() < end + 2 * means.config.probe_interval
-                });
-                debug!(cluster = %self.latest.id.key, reason, message, stands, "nodes were not asked");
-                if stands {
-                    Ok(())
-                } else {
-                    self.last = None;
-                    Err(Unasked::Because(reason, message))
-                }
-            }
-            Err(other) => Err(other),
-        }
+        self.plan = newest;
+        done
     }
 }
 
@@ -392,7 +316,7 @@ async fn work(
             };
             Some(polled.map_err(|error| {
                 let message = format!("its pods could not be read from the API server: {error}");
-                Unasked::Because("PollFailed", message)
+                Unasked::Failed("PollFailed", message)
             })?)
         }
         Stance::Watch | Stance::Blind(_) => None,
@@ -405,7 +329,7 @@ async fn work(
         });
     };
     let access = means.access.borrow().clone();
-    let access = access.map_err(|why| Unasked::Because("NoAccess", why))?;
+    let access = access.map_err(|why| Unasked::Failed("NoAccess", why))?;
     let connect = access.tls.as_ref().filter(|_| plan.tls);
     let connect = connect.unwrap_or(&access.plain).clone();
     prober.set_access(connect, access.credentials.clone());

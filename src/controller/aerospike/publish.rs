@@ -1,13 +1,8 @@
 //! Puts on the board what was decided of one cluster, and takes it off again.
 //!
-//! The task that asks nodes shows, the reconcile withdraws; both may come at the same time. So what is judged at the
-//! moment is kept here, under the lock: what is decided of anything else comes too late and is not shown.
+//! What is decided of anything else than what is judged at the moment comes too late and is not shown.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{
     apply::Kinds,
@@ -26,11 +21,6 @@ const BY: &str = "aerospike";
 #[derive(Debug)]
 pub(super) struct Publisher {
     kinds: Kinds,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
     /// What is judged; none once that is withdrawn.
     subject: Option<Subject>,
     /// What was contributed to, by key, with the uid.
@@ -45,35 +35,31 @@ impl Publisher {
     pub(super) fn new(kinds: Kinds) -> Self {
         Self {
             kinds,
-            state: Mutex::default(),
+            subject: None,
+            sets: HashMap::new(),
+            pods: HashMap::new(),
         }
     }
 
     /// From now on this is judged. What was said of anything else is withdrawn.
-    pub(super) fn set_subject(&self, subject: &Subject) {
-        let mut state = self.state();
-        let state = &mut *state;
-        if !state.subject.as_ref().is_some_and(|is| is.is_same(subject)) {
-            contribute(&self.kinds.sets.1, &mut state.sets, Vec::new());
+    pub(super) fn set_subject(&mut self, subject: &Subject) {
+        if !self.subject.as_ref().is_some_and(|is| is.is_same(subject)) {
+            contribute(&self.kinds.sets.1, &mut self.sets, Vec::new());
         }
-        state.subject = Some(subject.clone());
+        self.subject = Some(subject.clone());
     }
 
     /// Nothing is judged any more. Of the cluster's own object nothing is said here: whoever knows that it is gone
     /// tells the board.
-    pub(super) fn withdraw(&self) {
-        let mut state = self.state();
-        let state = &mut *state;
-        state.subject = None;
-        contribute(&self.kinds.sets.1, &mut state.sets, Vec::new());
-        contribute(&self.kinds.pods.1, &mut state.pods, Vec::new());
+    pub(super) fn withdraw(&mut self) {
+        self.subject = None;
+        contribute(&self.kinds.sets.1, &mut self.sets, Vec::new());
+        contribute(&self.kinds.pods.1, &mut self.pods, Vec::new());
     }
 
     /// Shows what was decided of a plan, unless something else is judged by now.
-    pub(super) fn show(&self, plan: &Plan, shown: &Shown, now: Instant) {
-        let mut state = self.state();
-        let state = &mut *state;
-        if !state
+    pub(super) fn show(&mut self, plan: &Plan, shown: &Shown, now: Instant) {
+        if !self
             .subject
             .as_ref()
             .is_some_and(|is| is.is_same(&plan.subject))
@@ -93,18 +79,14 @@ impl Publisher {
                 let all = sets
                     .iter()
                     .map(|set| (&set.key, &*set.uid, &*set.version, shown.conditions()));
-                contribute(&self.kinds.sets.1, &mut state.sets, all.collect());
+                contribute(&self.kinds.sets.1, &mut self.sets, all.collect());
             }
         }
         let nodes = shown
             .nodes
             .iter()
             .map(|node| (&node.key, &*node.uid, &*node.version, node.conditions()));
-        contribute(&self.kinds.pods.1, &mut state.pods, nodes.collect());
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        contribute(&self.kinds.pods.1, &mut self.pods, nodes.collect());
     }
 }
 

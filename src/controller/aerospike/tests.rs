@@ -22,6 +22,7 @@ use tower_test::mock;
 use super::{
     access::Access,
     apply::{Aerospike, Kinds, Role, Shared, watch_over},
+    facts::{ClusterId, Operator},
 };
 use crate::{
     aerospike::{
@@ -126,6 +127,7 @@ pub(super) struct Scene {
     sets: Fed,
     pods: Fed,
     board: Board,
+    shared: Arc<Shared>,
     /// Connections to nodes.
     open: Arc<AtomicUsize>,
     /// Paths that the API server was asked for; answered from `listed`.
@@ -247,6 +249,7 @@ impl Scene {
             sets,
             pods,
             board,
+            shared,
             open,
             polled,
             known: BTreeMap::new(),
@@ -548,6 +551,22 @@ async fn a_restart_is_seen_at_once_and_safe_again_within_the_settling_interval()
     assert!(safe);
     let late = since.elapsed();
     assert!(late <= SETTLING + Duration::from_millis(50), "{late:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_it_is_safe_no_more_is_shown_before_its_task_has_its_turn() {
+    let mut scene = Scene::settled(3, config()).await;
+    scene.model.replace(1);
+    scene.sync();
+    assert_eq!(scene.state("SafeToDisrupt"), State::Ready);
+    let cluster = ClusterId {
+        operator: Operator::Acko,
+        key: Key::new("default", "cache"),
+    };
+    // Without an await nobody else runs.
+    scene.shared.refresh(&cluster).unwrap();
+    assert_ne!(scene.state("SafeToDisrupt"), State::Ready);
+    assert_ne!(scene.node(0, "SafeToDisrupt"), State::Ready);
 }
 
 #[tokio::test(start_paused = true)]
