@@ -4,7 +4,7 @@
 //! It holds the latest plan only. A plan that asks something else drops the survey that is running, with all its
 //! connections; one that asks the same (a label of a pod has changed) leaves it alone.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use metrics::{counter, histogram};
 use tokio::{
@@ -26,6 +26,10 @@ use crate::{
     aerospike::{ProbeSettings, Prober, Survey, breaker::BreakerSettings},
     config::AerospikeConfig,
 };
+
+/// After a change of the plan, before nodes are asked: what the change alone has proven is shown by then, and is not to
+/// wait behind a connection to each node.
+const HEAD_START: Duration = Duration::from_millis(2);
 
 /// What all clusters' tasks share.
 #[derive(Debug)]
@@ -163,7 +167,7 @@ impl Attending {
                     }
                     let new = plans.borrow_and_update().clone();
                     if self.take(new) {
-                        due = Instant::now();
+                        due = Instant::now() + HEAD_START;
                     }
                 }
                 Ok(()) = stale.changed() => due = Instant::now(),
@@ -189,7 +193,7 @@ impl Attending {
                             self.dossier.blind((reason, &message));
                             begun + pause
                         }
-                        Err(Unasked::Cancelled) => Instant::now(),
+                        Err(Unasked::Cancelled) => Instant::now() + HEAD_START,
                         Err(Unasked::Ended) => return,
                     };
                 }
