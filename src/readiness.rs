@@ -13,7 +13,7 @@ mod board;
 mod tests;
 mod verdict;
 
-pub use board::{Board, Judged, describe_metrics};
+pub use board::{Board, Contribution, Judged, describe_metrics};
 pub use verdict::{
     Answer, Basis, Condition, Finding, MAX_PARTS, Part, Parts, Standing, State, Target, Verdict,
     Window,

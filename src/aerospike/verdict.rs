@@ -12,6 +12,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -65,7 +66,7 @@ pub struct Verdict {
     /// Why, in a sentence: which nodes, and what of them.
     pub message: String,
     /// What the evidence is about. Of a verdict that is Ready, all of it holds for the whole window.
-    pub key: EvidenceKey,
+    pub key: Arc<EvidenceKey>,
     /// When the evidence was taken; none where no node was asked.
     pub window: Option<Window>,
     /// From when on it says nothing any more: two probe intervals after the window's end.
@@ -161,7 +162,7 @@ impl Verdict {
                     self.message,
                     self.reason.as_str()
                 ),
-                key: EvidenceKey::default(),
+                key: Arc::default(),
                 window: self.window,
                 expires: None,
             },
@@ -170,44 +171,32 @@ impl Verdict {
     }
 }
 
-/// All verdicts that a survey gives.
+/// All verdicts that a survey gives: whether the nodes form the cluster that the spec asks for, whether a node of it
+/// could be taken down without harm; and the same of each node by itself. A node is joined by its own word, and in one
+/// cluster with the others that answered; of what speaks against disrupting it, that about the node itself comes first.
 pub fn judge(expected: &Expected<'_>, survey: &Survey) -> Judgement {
-    let cluster = |condition| cluster(expected, survey, condition);
-    let safe = cluster(Condition::SafeToDisrupt);
-    let node = |member: &Member| NodeJudgement {
-        joined: node_joined(expected, survey, member),
-        safe_to_disrupt: node_safe(expected, survey, member, &safe),
-        details: NodeDetails::new(member, survey.latest().report(&member.uid)),
+    let case = Case {
+        expected,
+        survey,
+        key: Arc::new(EvidenceKey::new(survey.latest())),
+    };
+    let joined = findings::joined(expected, survey);
+    let safe = findings::safe_to_disrupt(expected, survey);
+    let of_cluster = |all, condition| case.verdict(all, condition, Subject::Cluster);
+    let of_all = of_cluster(safe.clone(), Condition::SafeToDisrupt);
+    let node = |member: &Member| {
+        let subject = Subject::Node(&member.name);
+        NodeJudgement {
+            joined: case.verdict(about(&joined, member), Condition::Joined, subject),
+            safe_to_disrupt: case.safe(about(&safe, member), subject, &of_all),
+            details: NodeDetails::new(member, survey.latest().report(&member.uid)),
+        }
     };
     Judgement {
         nodes: expected.members.iter().map(node).collect(),
-        joined: cluster(Condition::Joined),
-        safe_to_disrupt: safe,
+        joined: of_cluster(joined, Condition::Joined),
+        safe_to_disrupt: of_all,
     }
-}
-
-/// Whether the nodes form the cluster that the spec asks for.
-pub fn joined(expected: &Expected<'_>, survey: &Survey) -> Verdict {
-    cluster(expected, survey, Condition::Joined)
-}
-
-/// Whether a node of the cluster could be taken down without harm.
-pub fn safe_to_disrupt(expected: &Expected<'_>, survey: &Survey) -> Verdict {
-    cluster(expected, survey, Condition::SafeToDisrupt)
-}
-
-/// Whether this one node is joined: by its own word, and in one cluster with the others that answered.
-pub fn node_joined(expected: &Expected<'_>, survey: &Survey, member: &Member) -> Verdict {
-    let all = findings::joined(expected, survey);
-    let (all, proven) = (about(all, member), Subject::Node(&member.name));
-    verdict(expected, survey, all, Condition::Joined, proven)
-}
-
-/// Whether this one node may be disrupted. What speaks against the node itself comes first, then what speaks against
-/// disrupting any node of the cluster.
-pub fn node_safe_to_disrupt(expected: &Expected<'_>, survey: &Survey, member: &Member) -> Verdict {
-    let cluster = safe_to_disrupt(expected, survey);
-    node_safe(expected, survey, member, &cluster)
 }
 
 /// Whether asking all of them once more may prove anything: each answered, and nothing speaks against its being joined.
@@ -220,68 +209,62 @@ pub(super) fn worth_a_second_round(size: u32, members: &[Member], first: &Round)
     findings::of_round(&expected, first, Condition::Joined).is_empty()
 }
 
-fn cluster(expected: &Expected<'_>, survey: &Survey, condition: Condition) -> Verdict {
-    let all = match condition {
-        Condition::Joined => findings::joined(expected, survey),
-        Condition::SafeToDisrupt => findings::safe_to_disrupt(expected, survey),
-    };
-    verdict(expected, survey, all, condition, Subject::Cluster)
-}
-
-fn node_safe(
-    expected: &Expected<'_>,
-    survey: &Survey,
-    member: &Member,
-    cluster: &Verdict,
-) -> Verdict {
-    let own = about(findings::safe_to_disrupt(expected, survey), member);
-    if own.is_empty() {
-        return cluster.clone();
-    }
-    let (condition, subject) = (Condition::SafeToDisrupt, Subject::Node(&member.name));
-    let own = verdict(expected, survey, own, condition, subject);
-    // That another node forbids it weighs more than that this one is silent.
-    if own.state == State::Unknown && cluster.state == State::NotReady {
-        return cluster.clone();
-    }
-    own
-}
-
 /// What concerns this member.
-fn about(mut all: Vec<Finding>, member: &Member) -> Vec<Finding> {
-    all.retain(|finding| match &finding.uid {
+fn about(all: &[Finding], member: &Member) -> Vec<Finding> {
+    let concerns = |finding: &&Finding| match &finding.uid {
         Some(uid) => *uid == member.uid,
         None => finding.reason.concerns_every_node(),
-    });
-    all
+    };
+    all.iter().filter(concerns).cloned().collect()
 }
 
-fn verdict(
-    expected: &Expected<'_>,
-    survey: &Survey,
-    mut all: Vec<Finding>,
-    condition: Condition,
-    subject: Subject<'_>,
-) -> Verdict {
-    let against = all.iter().any(|finding| finding.weight == Weight::Against);
-    if against {
-        all.retain(|finding| finding.weight == Weight::Against);
+/// What is judged, and what the verdicts on it share.
+struct Case<'a> {
+    expected: &'a Expected<'a>,
+    survey: &'a Survey,
+    key: Arc<EvidenceKey>,
+}
+
+impl Case<'_> {
+    /// Whether a node may be disrupted, by what was found of it and by what there is to say of all.
+    fn safe(&self, own: Vec<Finding>, subject: Subject<'_>, of_all: &Verdict) -> Verdict {
+        if own.is_empty() {
+            return of_all.clone();
+        }
+        let own = self.verdict(own, Condition::SafeToDisrupt, subject);
+        // That another node forbids it weighs more than that this one is silent.
+        if own.state == State::Unknown && of_all.state == State::NotReady {
+            return of_all.clone();
+        }
+        own
     }
-    all.sort_by_key(|finding| finding.reason);
-    let (state, reason) = match all.first() {
-        Some(worst) if against => (State::NotReady, worst.reason),
-        Some(worst) => (State::Unknown, worst.reason),
-        None => (State::Ready, Reason::Proven(condition.into())),
-    };
-    let window = survey.window();
-    let asked = !survey.first.reports.is_empty();
-    Verdict {
-        state,
-        reason,
-        message: message(expected, &all, condition, subject),
-        key: EvidenceKey::new(survey.latest()),
-        window: asked.then_some(window),
-        expires: asked.then(|| window.end.instant + 2 * expected.interval),
+
+    fn verdict(
+        &self,
+        mut all: Vec<Finding>,
+        condition: Condition,
+        subject: Subject<'_>,
+    ) -> Verdict {
+        let against = all.iter().any(|finding| finding.weight == Weight::Against);
+        if against {
+            all.retain(|finding| finding.weight == Weight::Against);
+        }
+        all.sort_by_key(|finding| finding.reason);
+        let (state, reason) = match all.first() {
+            Some(worst) if against => (State::NotReady, worst.reason),
+            Some(worst) => (State::Unknown, worst.reason),
+            None => (State::Ready, Reason::Proven(condition.into())),
+        };
+        let window = self.survey.window();
+        let asked = !self.survey.first.reports.is_empty();
+        Verdict {
+            state,
+            reason,
+            message: message(self.expected, &all, condition, subject),
+            key: self.key.clone(),
+            window: asked.then_some(window),
+            expires: asked.then(|| window.end.instant + 2 * self.expected.interval),
+        }
     }
 }
 

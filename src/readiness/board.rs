@@ -70,13 +70,25 @@ struct Hand {
 }
 
 /// What another controller adds to a verdict.
-#[derive(Debug)]
-struct Contribution {
+#[derive(Clone, Debug)]
+pub struct Contribution {
     /// Of the object that it means.
     uid: Box<str>,
     /// Of that object, when it was judged.
     version: Box<str>,
+    /// By name; none where nothing is to be said any more.
     conditions: Vec<(Arc<str>, Answer)>,
+}
+
+impl Contribution {
+    /// To the verdict on the object that has this uid, as it was at this version.
+    pub fn new(uid: &str, version: &str, conditions: Vec<(Arc<str>, Answer)>) -> Self {
+        Self {
+            uid: uid.into(),
+            version: version.into(),
+            conditions,
+        }
+    }
 }
 
 /// What was found of one target.
@@ -212,28 +224,32 @@ impl Judged {
     /// Adds answers to further questions to the verdict on this object, in place of those that `by` gave before.
     /// They are shown as long as the target is judged and is the one with this uid, and are about `version` of it,
     /// whatever the one who judges the kind has seen; none takes them back. Whether that is anything new.
-    pub fn contribute(
+    pub fn contribute(&self, key: &Key, by: &'static str, added: Contribution) -> bool {
+        self.contribute_all(by, [(key, added)])
+    }
+
+    /// The same to several, shown at once.
+    pub fn contribute_all<'a>(
         &self,
-        key: &Key,
         by: &'static str,
-        (uid, version): (&str, &str),
-        conditions: Vec<(Arc<str>, Answer)>,
+        all: impl IntoIterator<Item = (&'a Key, Contribution)>,
     ) -> bool {
         let mut hand = self.hand();
-        let record = hand.records.entry(key.clone()).or_default();
-        if conditions.is_empty() {
-            record.contributed.remove(by);
-        } else {
-            let contribution = Contribution {
-                uid: uid.into(),
-                version: version.into(),
-                conditions,
-            };
-            record.contributed.insert(by, contribution);
+        let mut is_new = false;
+        for (key, added) in all {
+            let record = hand.records.entry(key.clone()).or_default();
+            if added.conditions.is_empty() {
+                record.contributed.remove(by);
+            } else {
+                record.contributed.insert(by, added);
+            }
+            is_new |= self.put(&mut hand, key);
+            hand.tidy(key);
         }
-        let shown = self.show(&mut hand, key);
-        hand.tidy(key);
-        shown
+        if is_new {
+            hand.publish();
+        }
+        is_new
     }
 
     /// The target does not exist any more. Whether that is news.

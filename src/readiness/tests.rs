@@ -227,7 +227,11 @@ async fn contributions_are_shown_on_the_object_that_they_mean_and_no_other() {
         let verdict = pods.get(&key("a"))?;
         verdict.condition("Joined").map(|one| one.answer.state)
     };
-    assert!(!pods.contribute(&key("a"), "aerospike", ("1", "1"), joined()));
+    assert!(!pods.contribute(
+        &key("a"),
+        "aerospike",
+        Contribution::new("1", "1", joined())
+    ));
     assert!(pods.get(&key("a")).is_none(), "nobody judges the pod yet");
     pods.publish(
         &key("a"),
@@ -243,7 +247,11 @@ async fn contributions_are_shown_on_the_object_that_they_mean_and_no_other() {
         State::Ready,
         "it answers another question"
     );
-    pods.contribute(&key("a"), "aerospike", ("1", "1"), joined());
+    pods.contribute(
+        &key("a"),
+        "aerospike",
+        Contribution::new("1", "1", joined()),
+    );
     assert_eq!(condition(), Some(State::Ready));
     pods.publish(
         &key("a"),
@@ -251,7 +259,11 @@ async fn contributions_are_shown_on_the_object_that_they_mean_and_no_other() {
     );
     assert_eq!(condition(), None, "an impostor of the same name");
     pods.gone(&key("a"));
-    pods.contribute(&key("a"), "aerospike", ("1", "1"), Vec::new());
+    pods.contribute(
+        &key("a"),
+        "aerospike",
+        Contribution::new("1", "1", Vec::new()),
+    );
     assert!(pods.hand_is_empty());
 }
 

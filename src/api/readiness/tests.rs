@@ -21,7 +21,7 @@ use crate::{
         DeleteCause, EventType, MarkType, ReadinessChanges, ReadinessScope, ReadinessState,
         WaitFor, WaitOutcome, readiness_service_client::ReadinessServiceClient,
     },
-    readiness::{Answer, Basis, Board, Finding, Parts, State, Window},
+    readiness::{Answer, Basis, Board, Contribution, Finding, Parts, State, Window},
     shutdown::Shutdown,
 };
 
@@ -750,12 +750,9 @@ async fn probes_count_only_if_they_were_sent_after_the_call_came() {
         let basis = Basis::Probes { window, expires };
         let answer = Answer::new(State::Ready, "Stable", "", basis);
         let key = Key::new("default", "a");
-        fixture.judged.contribute(
-            &key,
-            "test",
-            ("1", &version.to_string()),
-            vec![("SafeToDisrupt".into(), answer)],
-        );
+        let conditions = vec![("SafeToDisrupt".into(), answer)];
+        let added = Contribution::new("1", &version.to_string(), conditions);
+        fixture.judged.contribute(&key, "test", added);
     };
     let mut wait = fixture.wait(waited("a"), WaitFor::SafeToDisrupt).await;
     assert_eq!(

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     object::Key,
-    readiness::{Answer, Judged},
+    readiness::{Answer, Contribution, Judged},
 };
 
 /// Who contributes.
@@ -29,7 +29,7 @@ pub(super) struct Publisher {
 }
 
 /// What is to be contributed to one object: its key, uid and version, and the conditions.
-type Contribution<'a> = (&'a Key, &'a str, &'a str, Vec<(Arc<str>, Answer)>);
+type Added<'a> = (&'a Key, &'a str, &'a str, Vec<(Arc<str>, Answer)>);
 
 impl Publisher {
     pub(super) fn new(kinds: Kinds) -> Self {
@@ -91,16 +91,16 @@ impl Publisher {
 }
 
 /// Contributes this and nothing else.
-fn contribute(judged: &Judged, known: &mut HashMap<Key, Box<str>>, all: Vec<Contribution<'_>>) {
-    known.retain(|key, uid| {
-        let stays = all.iter().any(|(other, ..)| *other == key);
-        if !stays {
-            judged.contribute(key, BY, (uid, ""), Vec::new());
-        }
-        stays
-    });
-    for (key, uid, version, conditions) in all {
-        judged.contribute(key, BY, (uid, version), conditions);
-        known.insert(key.clone(), uid.into());
-    }
+fn contribute(judged: &Judged, known: &mut HashMap<Key, Box<str>>, all: Vec<Added<'_>>) {
+    let is_to_stay = |key: &Key| all.iter().any(|(other, ..)| *other == key);
+    let gone: Vec<_> = known.extract_if(|key, _| !is_to_stay(key)).collect();
+    known.extend(
+        all.iter()
+            .map(|(key, uid, ..)| ((*key).clone(), (*uid).into())),
+    );
+    let taken_back = gone.iter().map(|(key, uid)| (key, &**uid, "", Vec::new()));
+    let all = taken_back
+        .chain(all)
+        .map(|(key, uid, version, conditions)| (key, Contribution::new(uid, version, conditions)));
+    judged.contribute_all(BY, all);
 }
