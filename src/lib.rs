@@ -91,6 +91,8 @@ pub mod digest;
 pub mod discovery;
 pub mod facade;
 pub mod feed;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod heartbeat;
 pub mod kubeapi;
 pub mod kubeconfig;

@@ -33,7 +33,7 @@ use crate::{
 
 mod apply;
 mod backoff;
-mod decode;
+pub(crate) mod decode;
 mod extent;
 mod failure;
 mod link;
