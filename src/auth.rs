@@ -17,12 +17,12 @@ mod authenticate;
 mod authorize;
 mod budget;
 mod calls;
-mod certificate;
+pub(crate) mod certificate;
 #[cfg(test)]
 pub mod fake;
 mod guard;
 mod identity;
-mod impersonate;
+pub(crate) mod impersonate;
 mod memo;
 mod peer;
 mod reviews;

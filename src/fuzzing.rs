@@ -4,6 +4,7 @@
 //! where what it gives contradicts itself. The unit tests drive each with its seeds and with random changes of them;
 //! `fuzz/` is the crate by which cargo-fuzz does, guided by coverage and for as long as one likes.
 
+mod callers;
 mod grpc;
 mod kubernetes;
 mod objects;
@@ -22,9 +23,11 @@ pub struct Target {
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
+    target("certificate", callers::certificate),
     target("config", words::config),
     target("field_selector", words::field_selector),
     target("grpc", grpc::call),
+    target("impersonation", callers::impersonation),
     target("info_protocol", words::info_protocol),
     target("kubernetes", kubernetes::request),
     target("label_selector", words::label_selector),

@@ -27,7 +27,7 @@ const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
 /// Who a certificate is for, and when it ends. `None` if it cannot be told.
-pub(super) fn owner(certificate: &[u8]) -> Option<(Identity, SystemTime)> {
+pub(crate) fn owner(certificate: &[u8]) -> Option<(Identity, SystemTime)> {
     let mut outer = Der(Der(certificate).expect(SEQUENCE)?);
     let mut inner = Der(outer.expect(SEQUENCE)?);
     // A certificate of version 1, which says no version, is none that we take.

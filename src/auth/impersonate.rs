@@ -19,7 +19,7 @@ const MOST: usize = 64;
 
 /// For whom a call is to act, and the permissions that takes; `None` where it acts for its caller. Headers that
 /// ask for it without naming a user are refused: to ignore them would be to do more than was asked for.
-pub(super) fn asked(headers: &HeaderMap) -> Result<Option<(Identity, Vec<Attributes>)>, AuthError> {
+pub(crate) fn asked(headers: &HeaderMap) -> Result<Option<(Identity, Vec<Attributes>)>, AuthError> {
     let invalid = |why: String| AuthError::Invalid(format!("impersonation: {why}"));
     let mut user = None;
     let mut identity = Identity::default();

@@ -10,7 +10,7 @@ use tower::ServiceExt;
 
 use super::kubernetes::{paused, store};
 use crate::{
-    api::{Api, Settings, cache::CacheService, introspection, readiness},
+    api::{Access, Api, Settings, cache::CacheService, introspection, readiness},
     cache::{Catalog, Limits},
     readiness::Board,
     shutdown::Shutdown,
@@ -59,7 +59,15 @@ pub(super) fn call(data: &[u8]) {
 }
 
 fn api(catalog: Catalog, board: Board, shutdown: Shutdown) -> Api {
-    Api::with_board(catalog, board, None, None, Settings::default(), shutdown)
+    Api::with_board(
+        catalog,
+        board,
+        None,
+        None,
+        Settings::default(),
+        Access::Open,
+        shutdown,
+    )
 }
 
 /// Its headers, and its trailers if it ends soon.
