@@ -194,7 +194,11 @@ impl Shared {
         {
             judged.gone(&id.key);
         }
-        match plan(id, &seen, self.means.reach()) {
+        let before = attended
+            .get(id)
+            .map(|attendant| attendant.plans.borrow().clone());
+        let before = before.as_ref().map_or(&[][..], |before| &before.pods);
+        match plan(id, &seen, self.means.reach(), before) {
             Some(plan) => match attended.get(id) {
                 Some(attendant) => attendant.give(plan),
                 None => {

@@ -262,6 +262,11 @@ impl PodFacts {
         Ok(Some(base.with(read.status.unwrap_or_default())))
     }
 
+    /// Whether this is what [`PodFacts::read`] gives of this very version.
+    pub(super) fn is_of(&self, pod: &Object) -> bool {
+        (&self.version, &self.uid, &self.key) == (&pod.resource_version, &pod.uid, &pod.key)
+    }
+
     /// The pods of a LIST.
     pub(super) fn read_list(json: &[u8]) -> Result<Vec<Self>, serde_json::Error> {
         #[derive(Deserialize)]

@@ -85,12 +85,14 @@ impl Subject {
     }
 }
 
-/// What to do about a cluster; `None` where there is nothing to judge.
-pub(super) fn plan(id: &ClusterId, seen: &Seen, reach: Reach) -> Option<Plan> {
+/// What to do about a cluster; `None` where there is nothing to judge. Of pods that are still as they were `before`
+/// nothing is read again.
+pub(super) fn plan(id: &ClusterId, seen: &Seen, reach: Reach, before: &[PodFacts]) -> Option<Plan> {
     let mut trouble = None;
     let mut pods = Vec::new();
     for pod in &seen.pods {
-        match PodFacts::read(pod) {
+        let known = before.iter().find(|known| known.is_of(pod));
+        match known.map_or_else(|| PodFacts::read(pod), |known| Ok(Some(known.clone()))) {
             Ok(Some(facts)) if !pod.stale => pods.push(facts),
             Ok(None) => {}
             Ok(_) => trouble = Some(unreadable(&pod.key, "a newer version could not be decoded")),

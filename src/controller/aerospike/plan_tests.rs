@@ -77,7 +77,7 @@ fn cluster(json: &str) -> Arc<Object> {
 }
 
 fn planned(seen: &Seen) -> Plan {
-    plan(&id(), seen, REACH).expect("something to judge")
+    plan(&id(), seen, REACH, &[]).expect("something to judge")
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn where_there_is_no_such_object_all_its_stateful_sets_together_say_the_size() {
     );
     seen.blind = false;
     assert_eq!(
-        plan(&id(), &seen, REACH),
+        plan(&id(), &seen, REACH, &[]),
         None,
         "the cluster is known to be gone, and they are to follow"
     );
@@ -197,7 +197,7 @@ fn the_port_is_the_specs_and_tls_is_used_where_both_sides_have_it() {
     let plain = planned(&seen);
     assert_eq!((plain.port, plain.tls), (4000, false));
     let reach = Reach { tls: true, ..REACH };
-    let secured = plan(&id(), &seen, reach).unwrap();
+    let secured = plan(&id(), &seen, reach, &[]).unwrap();
     assert_eq!((secured.port, secured.tls), (4333, true));
     assert!(!secured.asks_the_same(&plain));
     let seen = Seen {
@@ -206,7 +206,7 @@ fn the_port_is_the_specs_and_tls_is_used_where_both_sides_have_it() {
         )),
         ..Seen::default()
     };
-    let odd = plan(&id(), &seen, reach).unwrap();
+    let odd = plan(&id(), &seen, reach, &[]).unwrap();
     assert_eq!((odd.port, odd.tls), (3000, false));
 }
 
@@ -267,6 +267,28 @@ fn a_list_of_pods_reads_as_the_cache_does() {
         "resourceVersion": "7"}, "spec": {"replicas": 3}}]}"#;
     let sets = read_sets(sets.as_bytes()).unwrap();
     assert_eq!((sets[0].replicas, &*sets[0].version), (3, "7"));
+}
+
+#[test]
+fn what_is_known_of_a_pod_is_of_one_version_of_it() {
+    let seen = Seen {
+        cluster: Some(cluster(r#"{"spec": {"size": 2}}"#)),
+        pods: vec![pod("cache-0"), pod("cache-1")],
+        ..Seen::default()
+    };
+    let known = planned(&seen).pods;
+    let again = plan(&id(), &seen, REACH, &known).unwrap();
+    assert_eq!(again.pods, known);
+    let mut wrong = known.clone();
+    wrong[0].containers_ready ^= true;
+    let read = |wrong: &[PodFacts]| plan(&id(), &seen, REACH, wrong).unwrap().pods;
+    assert_eq!(read(&wrong), wrong, "what is known is not read again");
+    wrong[0].version = "other".into();
+    assert_eq!(read(&wrong), known);
+    let mut wrong = known.clone();
+    wrong[1].containers_ready ^= true;
+    wrong[1].uid = "other".into();
+    assert_eq!(read(&wrong), known);
 }
 
 #[test]
