@@ -28,8 +28,8 @@
 //! current), `columns` (what tables show of a kind), `aerospike` (the info protocol: asks database nodes, and judges what
 //! they say), `admin` (metrics and health), `client` and `cli` (the other end of the wire), `audit` (compares the
 //! cache of a running daemon with the API server), `kubeconfig`, `telemetry`, `heartbeat`, `shutdown`; and `sandbox` (a
-//! Kubernetes in memory, to try all this out on) and `planted` (bugs that tests plant, to see that they would find
-//! them), which a release image leaves out.
+//! Kubernetes in memory, to try all this out on), `planted` (bugs that tests plant, to see that they would find
+//! them) and `fuzzing` (what a fuzzer calls), which a release image leaves out.
 //!
 //! # Who may know whom
 //!

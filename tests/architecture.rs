@@ -148,9 +148,11 @@ fn sources() -> Vec<(String, String)> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let folder = path.parent().and_then(Path::file_name);
         name.ends_with("tests")
-            || ["fake", "lab", "simulation"].contains(&&*name)
+            || ["fake", "fuzzing", "lab", "simulation"].contains(&&*name)
             || folder.is_some_and(|folder| {
-                folder == "tests" || folder == "lab" || folder == "simulation"
+                ["fuzzing", "lab", "simulation", "tests"]
+                    .iter()
+                    .any(|name| folder == *name)
             })
     };
     files.retain(|path| !is_test(path));
