@@ -15,7 +15,7 @@ use tonic::transport::Server;
 use crate::{
     auth::Peer,
     cache::{Catalog, Limits},
-    proof::Prover,
+    proof::{Prover, ReadThrough},
     readiness::Board,
     shutdown::{Shutdown, Stage},
     tls::Acceptor,
@@ -75,6 +75,7 @@ struct Inner {
     board: Board,
     live: Option<Arc<dyn readiness::Live>>,
     prover: Option<Arc<Prover>>,
+    through: Option<Arc<ReadThrough>>,
     settings: Settings,
     consumers: Arc<Consumers>,
     projections: Arc<encode::Projections>,
@@ -131,6 +132,7 @@ impl Api {
             board,
             live,
             prover,
+            through: None,
             settings,
             consumers: Arc::default(),
             projections: Arc::default(),
@@ -139,6 +141,15 @@ impl Api {
             shutdown,
             access,
         }))
+    }
+
+    /// The same, for whose callers whole objects are read where only metadata is cached. Before it is shared.
+    #[must_use]
+    pub fn reading_through(mut self, through: Arc<ReadThrough>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.through = Some(through);
+        }
+        self
     }
 
     /// Who is reading.

@@ -19,8 +19,11 @@ use crate::{
     feed,
     heartbeat::Heartbeats,
     kubeapi,
-    object::{Object, prune::PruneError},
-    proof,
+    object::{
+        Object,
+        prune::{PruneError, Pruner},
+    },
+    proof::{self, ReadThrough},
     readiness::{self, Board},
     shutdown::{Shutdown, Stage},
     source::{self, Source, SourceSettings},
@@ -238,6 +241,7 @@ pub async fn run(
     let prover = facade::prover(&upstream);
     let access = trust::access(&config, &upstream, &registry, tls.as_ref())?;
     let guard = access.guard().cloned();
+    let through = read_through(&config, &upstream)?;
     let api = Api::with_board(
         catalog.clone(),
         board,
@@ -246,7 +250,8 @@ pub async fn run(
         settings,
         access,
         shutdown.clone(),
-    );
+    )
+    .reading_through(Arc::new(through));
     let acceptor = tls.map(|tls| Acceptor::new(tls, tls::Limits::default()));
     let (consumers, beat) = (
         api.consumers().clone(),
@@ -287,6 +292,21 @@ pub async fn run(
     let _ = admin_port.await;
     info!("informerd ends");
     outcome
+}
+
+/// Reads whole objects of the kinds of which only metadata is cached, where the config lets readers have them.
+fn read_through(config: &Config, upstream: &Upstream) -> Result<ReadThrough, AppError> {
+    let kinds = config.kinds.iter().filter(|kind| kind.read_through);
+    let kinds = kinds.map(|kind| {
+        let pruner = Pruner::new(&kind.prune).map_err(|source| AppError::Prune {
+            kind: kind.resource.clone(),
+            source,
+        })?;
+        Ok((kind.resource.as_str(), &kind.prune, pruner))
+    });
+    let kinds: Vec<_> = kinds.collect::<Result<_, AppError>>()?;
+    let live = crate::proof::Live::new(upstream.clone());
+    Ok(ReadThrough::new(Arc::new(live), kinds))
 }
 
 fn describe_metrics() {

@@ -139,6 +139,8 @@ pub struct KindConfig {
     pub metadata_only: bool,
     /// The data of a sensitive kind is wanted nevertheless; said a second time at the top level.
     pub with_data: bool,
+    /// Whether single whole objects are read from the API server for who asks for them; only where `metadata_only`.
+    pub read_through: bool,
     /// What is not cached.
     pub prune: PruneRules,
     /// Paths to select by, beside those that the API server offers.
@@ -276,6 +278,7 @@ impl KindConfig {
             consistency: Consistency::default(),
             metadata_only: false,
             with_data: false,
+            read_through: false,
             prune: PruneRules::default(),
             selectable: Vec::new(),
             start: Start::default(),
@@ -460,6 +463,9 @@ impl fmt::Display for KindConfig {
         }
         if self.metadata_only {
             f.write_str("; metadata only")?;
+        }
+        if self.read_through {
+            f.write_str(", whole objects one by one")?;
         }
         match &self.prune.keep {
             Some(keep) => write!(f, "; keeps {}", shown(keep).join(", "))?,

@@ -4,13 +4,15 @@
 //! A read that must see everything that was written before it asks for a proof: of one object, its version; of a
 //! whole shard, the API server's revision and that nothing lies between that and what is here.
 //!
+//! The same way leads to whole objects where only metadata is cached (`through`).
+//!
 //! Many ask at once, after a deployment all of them: a proof that began after a reader came is good for that
 //! reader, so one is under way at a time and all who wait share the next. How often one may begin is limited; over
 //! the limit, a proof fails rather than make the API server feel each read again, which it is there to spare.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -22,11 +24,16 @@ use crate::{
     object::{Key, Object},
 };
 
+mod flights;
 mod live;
 #[cfg(test)]
 mod tests;
+mod through;
 
 pub use live::Live;
+pub use through::{Fetch, ReadThrough, ThroughError, Whole};
+
+use flights::{Bucket, Flight, Flights, share};
 
 /// How long a proof may take altogether.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -113,16 +120,16 @@ pub trait Ask: Send + Sync + 'static {
 /// See the module's documentation.
 pub struct Prover {
     ask: Arc<dyn Ask>,
-    flights: Mutex<HashMap<Subject, Weak<Flight>>>,
+    flights: Flights<Subject, Proof>,
     /// Of the API server's revision where a shard's objects are.
-    revisions: Mutex<HashMap<usize, Arc<Flight>>>,
-    bucket: Mutex<(f64, Instant)>,
+    revisions: Mutex<HashMap<usize, Arc<Flight<Proof>>>>,
+    bucket: Bucket,
 }
 
 /// What a proof is about: a shard, by its address, or one object in it.
 type Subject = (usize, Option<Key>);
-/// When the last proof began, and up to which revision it holds.
-type Flight = tokio::sync::Mutex<Option<(Instant, Result<u64, ProofError>)>>;
+/// Up to which revision it holds.
+type Proof = Result<u64, ProofError>;
 
 impl std::fmt::Debug for Prover {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -135,9 +142,9 @@ impl Prover {
     pub fn new(ask: Arc<dyn Ask>) -> Self {
         Self {
             ask,
-            flights: Mutex::default(),
+            flights: Flights::default(),
             revisions: Mutex::default(),
-            bucket: Mutex::new((BURST, Instant::now())),
+            bucket: Bucket::new(BURST, RATE),
         }
     }
 
@@ -150,9 +157,9 @@ impl Prover {
         shard: &Arc<Shard<Object>>,
         key: Option<&Key>,
     ) -> Result<(Arc<State<Object>>, u64), ProofError> {
-        let flight = self.flight((address(shard), key.cloned()));
+        let flight = self.flights.about((address(shard), key.cloned()));
         let proving = self.prove(kind, identity, shard, key);
-        let revision = share(&flight, Instant::now(), proving).await?;
+        let revision = proven(&flight, Instant::now(), proving).await?;
         // Whatever is here by now has all that was here when it was proven.
         let state = servable(shard).ok_or(ProofError::NotSynced)?;
         let revision = revision.max(state.revision);
@@ -185,32 +192,13 @@ impl Prover {
                 .unwrap_or_else(PoisonError::into_inner);
             revisions.entry(address(shard)).or_default().clone()
         };
-        share(&flight, since, asking).await
-    }
-
-    fn flight(&self, subject: Subject) -> Arc<Flight> {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get(&subject).and_then(Weak::upgrade) {
-            return flight;
-        }
-        // Nobody waits for those that are gone.
-        flights.retain(|_, flight| flight.strong_count() > 0);
-        let flight = Arc::default();
-        flights.insert(subject, Arc::downgrade(&flight));
-        flight
+        proven(&flight, since, asking).await
     }
 
     /// Takes a token, if there is one.
     fn begin(&self) -> Result<(), ProofError> {
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let earned = now.duration_since(bucket.1).as_secs_f64() * RATE;
-        *bucket = ((bucket.0 + earned).min(BURST), now);
-        if bucket.0 < 1.0 {
-            return Err(ProofError::TooMany);
-        }
-        bucket.0 -= 1.0;
-        Ok(())
+        let may = self.bucket.take();
+        may.then_some(()).ok_or(ProofError::TooMany)
     }
 
     async fn prove(
@@ -306,29 +294,21 @@ fn address(shard: &Arc<Shard<Object>>) -> usize {
 }
 
 /// What the last proof came to if that began after `since`; else what this one does.
-async fn share(
-    flight: &Flight,
+async fn proven(
+    flight: &Flight<Proof>,
     since: Instant,
-    proving: impl Future<Output = Result<u64, ProofError>>,
-) -> Result<u64, ProofError> {
-    let mut last = flight.lock().await;
-    let shared = last
-        .as_ref()
-        .filter(|(begun, _)| *begun >= since)
-        .map(|(_, outcome)| outcome.clone());
-    let (outcome, result) = match shared {
-        Some(outcome) => (outcome, "shared"),
-        None => {
-            let begun = Instant::now();
-            let outcome = tokio::time::timeout(PATIENCE, proving)
-                .await
-                .unwrap_or(Err(ProofError::Late));
-            *last = Some((begun, outcome.clone()));
-            let result = if outcome.is_ok() { "proven" } else { "failed" };
-            (outcome, result)
-        }
+    proving: impl Future<Output = Proof>,
+) -> Proof {
+    let patient = async {
+        let proof = tokio::time::timeout(PATIENCE, proving).await;
+        proof.unwrap_or(Err(ProofError::Late))
     };
-    drop(last);
+    let (outcome, shared) = share(flight, since, patient).await;
+    let result = match (&outcome, shared) {
+        (_, true) => "shared",
+        (Ok(_), false) => "proven",
+        (Err(_), false) => "failed",
+    };
     metrics::counter!("informerd_proofs_total", "result" => result).increment(1);
     outcome
 }
@@ -393,5 +373,9 @@ pub fn describe_metrics() {
     metrics::describe_counter!(
         "informerd_proofs_total",
         "Reads that asked for the most recent version: proven for them, by a proof shared with others, or failed."
+    );
+    metrics::describe_counter!(
+        "informerd_read_through_total",
+        "Whole objects that were asked for of kinds of which only metadata is cached: read, shared with others, or failed."
     );
 }

@@ -30,8 +30,8 @@ use super::{
 use crate::{
     auth::Verb,
     cache::{Cursor, Position, Shard, Step, Use},
-    object::Object,
-    proof::ProofError,
+    object::{Key, Object, projection::View},
+    proof::{ProofError, ReadThrough, ThroughError, Whole},
     proto,
 };
 
@@ -205,15 +205,24 @@ async fn get_object(
     let request = request.into_inner();
     let admitted = admit(&api, &asking, Verb::Get, request.scope.as_ref()).await?;
     let until = wait::capped(wait::SYNC, deadline);
-    let (query, _used) = query(
-        &api,
-        &admitted,
-        request.scope.as_ref(),
-        request.view,
-        &request.fields,
-        until,
-    )
-    .await?;
+    let scope = request.scope.as_ref();
+    let fields = &request.fields;
+    let asked = query(&api, &admitted, scope, request.view, fields, until).await;
+    let (query, _used, through) = match asked {
+        Err(Error::MetadataOnly { resource }) if request.read_through => {
+            let keys = proto::View::Keys.into();
+            let (query, used) = query(&api, &admitted, scope, keys, &[], until).await?;
+            let through = api.0.through.as_ref();
+            let through = through.filter(|through| through.reads(&query.kind));
+            let through = through.ok_or(Error::MetadataOnly { resource })?;
+            let whole = query::projection(View::Full, fields)?;
+            (query, used, Some((through.clone(), whole)))
+        }
+        asked => {
+            let (query, used) = asked?;
+            (query, used, None)
+        }
+    };
     let Some(key) = query.selection.one().cloned() else {
         return Err(Error::invalid("scope.name", "name the object").into());
     };
@@ -229,13 +238,26 @@ async fn get_object(
         let selection: &dyn crate::cache::Select<Object> = &*query.selection;
         selection.in_scope(&key) && selection.matches(object)
     });
-    let Some(object) = object else {
-        return Err(Error::NotFound {
-            resource: query.resource.clone(),
-            key: key.to_string(),
-        }
-        .into());
+    let not_found = || Error::NotFound {
+        resource: query.resource.clone(),
+        key: key.to_string(),
     };
+    let object = object.ok_or_else(not_found)?;
+    if let Some((through, projection)) = through {
+        let whole = read_through(&through, &query, &key, until).await?;
+        let whole = whole.ok_or_else(not_found)?;
+        let encoder = api.0.projections.encoder(projection);
+        return Ok(Response::new(proto::GetObjectResponse {
+            object: Some(encoder.object(&whole.object)),
+            freshness: Some(proto::Freshness {
+                age: super::duration(whole.asked.elapsed()),
+                state: proto::KindState::Live.into(),
+                pruned: whole.pruned,
+                unordered: query.kind.is_unordered(),
+                ..Default::default()
+            }),
+        }));
+    }
     let encoder = api.0.projections.encoder(query.projection.clone());
     let at = Some(state.position());
     Ok(Response::new(proto::GetObjectResponse {
@@ -247,6 +269,23 @@ async fn get_object(
             now(),
         )),
     }))
+}
+
+/// The whole object as the API server has it after this call.
+async fn read_through(
+    through: &ReadThrough,
+    query: &Query,
+    key: &Key,
+    until: tokio::time::Instant,
+) -> Result<Option<Whole>, Error> {
+    let identity = wait::identity(&query.kind, until).await?;
+    let reading = through.read(&query.kind, &identity, key);
+    let read = tokio::time::timeout_at(until, reading).await;
+    let not_read = |why| Error::NotRead {
+        resource: query.resource.clone(),
+        why,
+    };
+    read.unwrap_or(Err(ThroughError::Late)).map_err(not_read)
 }
 
 type ListStream = Pin<Box<dyn Stream<Item = Result<proto::ListObjectsResponse, Status>> + Send>>;

@@ -233,7 +233,8 @@ fn view(view: i32) -> Result<View, Error> {
     }
 }
 
-fn projection(view: View, fields: &[String]) -> Result<Projection, Error> {
+/// What is shown of an object.
+pub fn projection(view: View, fields: &[String]) -> Result<Projection, Error> {
     const FIELD: &str = "fields";
     if view == View::Keys && !fields.is_empty() {
         return Err(Error::invalid(

@@ -11,7 +11,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::{
     auth::{AuthError, Over},
     cache::Phase,
-    proof::ProofError,
+    proof::{ProofError, ThroughError},
 };
 
 /// Domain of every ErrorInfo.
@@ -76,11 +76,19 @@ pub enum Error {
     /// Only metadata is there, and more was asked for.
     #[error(
         "view: only metadata of {resource} is cached, as its `metadataOnly: true` in the daemon's config says; \
-         ask for VIEW_METADATA or VIEW_KEYS"
+         ask for VIEW_METADATA or VIEW_KEYS, or for single objects with read_through where it has `readThrough: true`"
     )]
     MetadataOnly {
         /// As asked for.
         resource: String,
+    },
+    /// The whole object was to be read from the API server, and was not.
+    #[error("read_through: {resource}: {why}")]
+    NotRead {
+        /// As asked for.
+        resource: String,
+        /// Why.
+        why: ThroughError,
     },
     /// Not complete yet.
     #[error("{resource} is not synced: {phase}{}", because(.message))]
@@ -229,9 +237,18 @@ impl Error {
             Self::NotProven {
                 why: ProofError::TooMany,
                 ..
+            }
+            | Self::NotRead {
+                why: ThroughError::TooMany,
+                ..
             } => Code::ResourceExhausted,
+            Self::NotRead {
+                why: ThroughError::Forbidden(_),
+                ..
+            } => Code::PermissionDenied,
             Self::NotSynced { .. }
             | Self::NotProven { .. }
+            | Self::NotRead { .. }
             | Self::VersionNotReached { .. }
             | Self::TokenAhead { .. }
             | Self::Draining => Code::Unavailable,
@@ -257,6 +274,7 @@ impl Error {
             Self::NotSynced { .. } => "KIND_NOT_SYNCED",
             Self::VersionNotReached { .. } => "VERSION_NOT_REACHED",
             Self::NotProven { .. } => "NOT_PROVEN",
+            Self::NotRead { .. } => "NOT_READ_THROUGH",
             Self::TokenAhead { .. } => "TOKEN_AHEAD",
             Self::Gap { reason } => reason,
             Self::Stalled(_) => "SNAPSHOT_EXPIRED",
@@ -291,7 +309,13 @@ impl Error {
             Self::VersionNotReached { .. } | Self::TokenAhead { .. } => {
                 Some(Duration::from_millis(500))
             }
-            Self::Draining | Self::NotProven { .. } => Some(Duration::from_secs(1)),
+            Self::NotRead {
+                why: ThroughError::Forbidden(_),
+                ..
+            } => None,
+            Self::Draining | Self::NotProven { .. } | Self::NotRead { .. } => {
+                Some(Duration::from_secs(1))
+            }
             Self::Stalled(_) => Some(Duration::ZERO),
             Self::Auth(error) | Self::RightsOver(Over::Unproven(error)) => error.retry_after(),
             _ => None,

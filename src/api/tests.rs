@@ -22,6 +22,7 @@ mod digests;
 mod guarded;
 mod reads;
 mod resuming;
+mod through;
 mod told;
 mod watches;
 

@@ -29,6 +29,13 @@ pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
         found = find(&client, &target, &args).await;
     }
     let (objects, freshness) = found?;
+    if target.kind.metadata_only && freshness.positions.is_empty() {
+        writeln!(
+            out.err,
+            "note: {}: read from the API server, since only metadata is cached",
+            target.scope.resource
+        )?;
+    }
     if let Some(warning) = note::warning(&target.scope.resource, &freshness, Some(&target.kind)) {
         writeln!(out.err, "{warning}")?;
     }
@@ -86,6 +93,8 @@ async fn one(
         scope: Some(target.scope.clone()),
         view: target.view(output).into(),
         fields,
+        // A table has columns enough of metadata.
+        read_through: output.is_whole() && !target.metadata_only,
         ..GetObjectRequest::default()
     };
     client.get(request).await.map_err(|error| match &error {

@@ -62,7 +62,7 @@ impl Config {
             let means_it = |name: &String| resolve(name).ok().flatten().as_ref() == Some(&identity);
             let is_sensitive =
                 identity.resource == "secrets" || self.sensitive.kinds.iter().any(means_it);
-            if is_sensitive && !kind.metadata_only && !kind.with_data {
+            if is_sensitive && (!kind.metadata_only || kind.read_through) && !kind.with_data {
                 let message = format!(
                     "`{}` means {}, which are sensitive: write that name, and their data is left out",
                     kind.resource, identity.resource

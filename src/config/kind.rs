@@ -12,7 +12,7 @@ use crate::object::{
     selector::{FieldSelector, MAX_SELECTABLE},
 };
 
-pub(super) const KEYS: [&str; 14] = [
+pub(super) const KEYS: [&str; 15] = [
     "resource",
     "namespaces",
     "labelSelector",
@@ -22,6 +22,7 @@ pub(super) const KEYS: [&str; 14] = [
     "consistency",
     "metadataOnly",
     "withData",
+    "readThrough",
     "prune",
     "selectable",
     "start",
@@ -121,6 +122,15 @@ fn settings(reader: &mut Reader, map: &Map<'_>, kind: &mut KindConfig) {
         set(&mut kind.with_data, reader.boolean(&field));
         if kind.with_data && kind.metadata_only {
             reader.refuse(&field, "goes against metadataOnly: remove one of the two");
+        }
+    }
+    if let Some(field) = map.get("readThrough") {
+        set(&mut kind.read_through, reader.boolean(&field));
+        if kind.read_through && !kind.metadata_only {
+            reader.refuse(
+                &field,
+                "says nothing where whole objects are cached: remove it, or add metadataOnly: true",
+            );
         }
     }
     if let Some(field) = map.get("prune") {

@@ -53,6 +53,7 @@ fn the_example_is_valid_and_shows_every_setting() {
          drops .spec.containers[*].env, .spec.volumes; selectable .spec.priorityClassName\n  \
          deployments.apps; only in shop, checkout; keeps .spec.replicas, .status\n  \
          secrets; metadata only; on first use\n  \
+         configmaps; metadata only, whole objects one by one; on first use\n  \
          aerospikeclusters.acko.io\n"
     );
     let text = std::fs::read_to_string(example()).unwrap();
@@ -353,6 +354,10 @@ fn impossible_combinations_are_refused() {
              remove one of the two",
         ),
         (
+            "readThrough: true",
+            "kinds[0].readThrough: says nothing where whole objects are cached: remove it, or add metadataOnly: true",
+        ),
+        (
             "metadataOnly: true, selectable: [.spec.a]",
             "kinds[0].selectable[0]: `.spec.a` cannot be selected by, for metadataOnly reads nothing outside \
              .metadata: remove one of the two",
@@ -453,6 +458,10 @@ fn the_content_hash_changes_with_what_is_cached_and_with_nothing_else() {
     assert_eq!(
         hash(""),
         hash(", pageSize: 7, list: paged, start: onFirstUse, journal: {age: 1m}")
+    );
+    assert_eq!(
+        hash(", metadataOnly: true"),
+        hash(", metadataOnly: true, readThrough: true")
     );
     let mut all: Vec<u64> = [
         "",
@@ -694,6 +703,16 @@ fn secrets_are_served_without_their_data_unless_that_is_said_twice() {
     ] {
         assert!(errors(once).contains("said twice"), "{once}");
     }
+    for sensitive in [
+        "kinds: [{resource: secrets, metadataOnly: true, readThrough: true}]",
+        "sensitive: {kinds: [pods]}\nkinds: [{resource: pods, metadataOnly: true, readThrough: true}]",
+    ] {
+        let refused = errors(sensitive);
+        assert!(
+            refused.contains("readThrough: hands out the data of"),
+            "{refused}"
+        );
+    }
     let listed = "sensitive: {kinds: [configmaps]}\nkinds: [configmaps]\n";
     assert!(kind(listed).metadata_only);
     assert!(!kind("kinds: [configmaps]").metadata_only);
@@ -720,4 +739,8 @@ fn another_name_of_a_sensitive_kind_is_found_out_once_the_api_server_says_what_i
         error.contains("`cm` means configmaps, which are sensitive"),
         "{error}"
     );
+    let through = "sensitive: {kinds: [configmaps]}\n\
+        kinds: [{resource: cm, metadataOnly: true, readThrough: true}]\n";
+    let error = valid(through).check_kinds(resolve).unwrap_err().to_string();
+    assert!(error.contains("`cm` means configmaps"), "{error}");
 }

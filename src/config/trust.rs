@@ -240,6 +240,13 @@ pub(super) fn withhold(reader: &mut Reader, config: &mut Config) {
     };
     for kind in kinds {
         let is_sensitive = is_secrets(&kind.resource) || named(&sensitive.kinds, kind);
+        if is_sensitive && kind.read_through {
+            let message = format!(
+                "hands out the data of {}, which are sensitive: remove it",
+                kind.resource
+            );
+            reader.refuse_at(kind.place.clone(), "readThrough", message);
+        }
         match (kind.with_data, named(&sensitive.with_data, kind)) {
             (true, true) => {}
             (false, false) if is_sensitive => kind.leave_out_data(),

@@ -1,13 +1,14 @@
-//! The API server itself, asked for versions and never for content.
+//! The API server itself, asked for versions, and for content only where a reader is let through to it.
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, header::ACCEPT};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 
-use super::{Ask, Collection, Listed, Watched};
+use super::{Ask, Collection, Fetch, Listed, ThroughError, Watched};
 use crate::{
     cache::{Identity, Kind},
     object::Key,
@@ -15,6 +16,7 @@ use crate::{
 };
 
 const ONE: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+const WHOLE: &str = "application/json";
 const LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 /// Managed fields may be as long as the object.
 const MAX_BYTES: usize = 32 << 20;
@@ -70,12 +72,7 @@ impl Live {
     }
 
     async fn get_version(&self, identity: &Identity, key: &Key) -> Result<Option<String>, String> {
-        let path = format!(
-            "{}/{}",
-            identity.collection(key.namespace()),
-            encoded(key.name())
-        );
-        let request = request(&path, ONE)?;
+        let request = request(&path(identity, key), ONE)?;
         match self.upstream.fetch(Verb::Get, request, MAX_BYTES).await {
             Ok((_, body)) => {
                 let item: Item =
@@ -169,6 +166,29 @@ impl Live {
     }
 }
 
+impl Fetch for Live {
+    fn fetch<'a>(
+        &'a self,
+        identity: &'a Identity,
+        key: &'a Key,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, ThroughError>> {
+        Box::pin(async move {
+            let path = path(identity, key);
+            let request = request(&path, WHOLE).map_err(ThroughError::Upstream)?;
+            match self.upstream.fetch(Verb::Get, request, MAX_BYTES).await {
+                Ok((_, body)) => Ok(Some(body)),
+                Err(error) => match error.status() {
+                    Some(status) if status.is_not_found() => Ok(None),
+                    Some(status) if status.is_forbidden() => {
+                        Err(ThroughError::Forbidden(error.to_string()))
+                    }
+                    _ => Err(ThroughError::Upstream(error.to_string())),
+                },
+            }
+        })
+    }
+}
+
 impl Ask for Live {
     fn get<'a>(
         &'a self,
@@ -203,6 +223,11 @@ fn selected(kind: &Kind) -> String {
         encoded(&kind.label_selector),
         encoded(&kind.field_selector)
     )
+}
+
+fn path(identity: &Identity, key: &Key) -> String {
+    let collection = identity.collection(key.namespace());
+    format!("{collection}/{}", encoded(key.name()))
 }
 
 fn request(path: &str, accept: &'static str) -> Result<Request<Vec<u8>>, String> {

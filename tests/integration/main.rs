@@ -31,4 +31,5 @@ mod slow;
 mod storm;
 mod support;
 mod sync;
+mod through;
 mod trust;

@@ -152,6 +152,9 @@ class Objects:
     min_resource_version: str = ""
     #: Of a list: prove it fresh against the API server before it is given.
     consistent: bool = False
+    #: Of a single object of a kind of which only metadata is cached, where informerd's config lets one have it: read all
+    #: of it from the API server.
+    read_through: bool = False
     delivery: Delivery = Delivery.LATEST
     changes: Changes = Changes.ALL
     #: RESET where not set; with ``Delivery.EVERY``, which does not go with RESET, FAIL.
@@ -191,6 +194,7 @@ class Objects:
             fields=_strings(self.fields),
             min_resource_version=self.min_resource_version,
             consistent=self.consistent,
+            read_through=self.read_through,
         )
 
     def list_call(self, channel: Any) -> Any:

@@ -534,7 +534,13 @@ type GetObjectRequest struct {
 	// UNAVAILABLE / VERSION_NOT_REACHED.
 	MinResourceVersion string `protobuf:"bytes,4,opt,name=min_resource_version,json=minResourceVersion,proto3" json:"min_resource_version,omitempty"`
 	// Prove the answer fresh against the API server before giving it.
-	Consistent    bool `protobuf:"varint,5,opt,name=consistent,proto3" json:"consistent,omitempty"`
+	Consistent bool `protobuf:"varint,5,opt,name=consistent,proto3" json:"consistent,omitempty"`
+	// Of a kind of which only metadata is cached, and where its config has
+	// `readThrough: true`: the whole object is read from the API server. Who
+	// asks for it at the same time shares one request, nothing is kept, and how
+	// many are made a second is limited (RESOURCE_EXHAUSTED). Makes no
+	// difference where the cache has what the view asks for.
+	ReadThrough   bool `protobuf:"varint,6,opt,name=read_through,json=readThrough,proto3" json:"read_through,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -604,10 +610,19 @@ func (x *GetObjectRequest) GetConsistent() bool {
 	return false
 }
 
+func (x *GetObjectRequest) GetReadThrough() bool {
+	if x != nil {
+		return x.ReadThrough
+	}
+	return false
+}
+
 type GetObjectResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Object        *Object                `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
-	Freshness     *Freshness             `protobuf:"bytes,2,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Object *Object                `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
+	// Of an object that was read through: no positions, for it is from no state
+	// of the cache; `age` is the time since it was asked for.
+	Freshness     *Freshness `protobuf:"bytes,2,opt,name=freshness,proto3" json:"freshness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1304,7 +1319,7 @@ const file_informerd_v1_cache_proto_rawDesc = "" +
 	"\x03uid\x18\x03 \x01(\tR\x03uid\x12)\n" +
 	"\x10resource_version\x18\x04 \x01(\tR\x0fresourceVersion\x12\x16\n" +
 	"\x06object\x18\x05 \x01(\fR\x06object\x12\x14\n" +
-	"\x05stale\x18\x06 \x01(\bR\x05stale\"\xcf\x01\n" +
+	"\x05stale\x18\x06 \x01(\bR\x05stale\"\xf2\x01\n" +
 	"\x10GetObjectRequest\x12)\n" +
 	"\x05scope\x18\x01 \x01(\v2\x13.informerd.v1.ScopeR\x05scope\x12&\n" +
 	"\x04view\x18\x02 \x01(\x0e2\x12.informerd.v1.ViewR\x04view\x12\x16\n" +
@@ -1312,7 +1327,8 @@ const file_informerd_v1_cache_proto_rawDesc = "" +
 	"\x14min_resource_version\x18\x04 \x01(\tR\x12minResourceVersion\x12\x1e\n" +
 	"\n" +
 	"consistent\x18\x05 \x01(\bR\n" +
-	"consistent\"x\n" +
+	"consistent\x12!\n" +
+	"\fread_through\x18\x06 \x01(\bR\vreadThrough\"x\n" +
 	"\x11GetObjectResponse\x12,\n" +
 	"\x06object\x18\x01 \x01(\v2\x14.informerd.v1.ObjectR\x06object\x125\n" +
 	"\tfreshness\x18\x02 \x01(\v2\x17.informerd.v1.FreshnessR\tfreshness\"\xd1\x01\n" +

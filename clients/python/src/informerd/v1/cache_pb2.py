@@ -26,47 +26,47 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from informerd.v1 import types_pb2 as informerd_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18informerd/v1/cache.proto\x12\x0cinformerd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18informerd/v1/types.proto\"o\n\x06Object\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\x12\x18\n\x10resource_version\x18\x04 \x01(\t\x12\x0e\n\x06object\x18\x05 \x01(\x0c\x12\r\n\x05stale\x18\x06 \x01(\x08\"\x9a\x01\n\x10GetObjectRequest\x12\"\n\x05scope\x18\x01 \x01(\x0b\x32\x13.informerd.v1.Scope\x12 \n\x04view\x18\x02 \x01(\x0e\x32\x12.informerd.v1.View\x12\x0e\n\x06\x66ields\x18\x03 \x03(\t\x12\x1c\n\x14min_resource_version\x18\x04 \x01(\t\x12\x12\n\nconsistent\x18\x05 \x01(\x08\"e\n\x11GetObjectResponse\x12$\n\x06object\x18\x01 \x01(\x0b\x32\x14.informerd.v1.Object\x12*\n\tfreshness\x18\x02 \x01(\x0b\x32\x17.informerd.v1.Freshness\"\x9c\x01\n\x12ListObjectsRequest\x12\"\n\x05scope\x18\x01 \x01(\x0b\x32\x13.informerd.v1.Scope\x12 \n\x04view\x18\x02 \x01(\x0e\x32\x12.informerd.v1.View\x12\x0e\n\x06\x66ields\x18\x03 \x03(\t\x12\x1c\n\x14min_resource_version\x18\x04 \x01(\t\x12\x12\n\nconsistent\x18\x05 \x01(\x08\"`\n\x13ListObjectsResponse\x12%\n\x07objects\x18\x01 \x03(\x0b\x32\x14.informerd.v1.Object\x12\"\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x15.informerd.v1.ListEnd\"S\n\x07ListEnd\x12\r\n\x05token\x18\x01 \x01(\x0c\x12*\n\tfreshness\x18\x02 \x01(\x0b\x32\x17.informerd.v1.Freshness\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\"\xcb\x03\n\x13WatchObjectsRequest\x12\"\n\x05scope\x18\x01 \x01(\x0b\x32\x13.informerd.v1.Scope\x12 \n\x04view\x18\x02 \x01(\x0e\x32\x12.informerd.v1.View\x12\x0e\n\x06\x66ields\x18\x03 \x03(\t\x12\r\n\x05token\x18\x04 \x01(\x0c\x12(\n\x08\x64\x65livery\x18\x05 \x01(\x0e\x32\x16.informerd.v1.Delivery\x12&\n\x07\x63hanges\x18\x06 \x01(\x0e\x32\x15.informerd.v1.Changes\x12#\n\x06on_gap\x18\x07 \x01(\x0e\x32\x13.informerd.v1.OnGap\x12)\n\ton_revoke\x18\x08 \x01(\x0e\x32\x16.informerd.v1.OnRevoke\x12/\n\x0cmin_interval\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11\x62ookmark_interval\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14min_resource_version\x18\x0b \x01(\t\x12\x17\n\x0fmax_batch_bytes\x18\x0c \x01(\r\x12\x0f\n\x07\x64igests\x18\r \x01(\x08\"]\n\x14WatchObjectsResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.informerd.v1.Event\x12 \n\x04mark\x18\x02 \x01(\x0b\x32\x12.informerd.v1.Mark\"\xee\x01\n\x05\x45vent\x12%\n\x04type\x18\x01 \x01(\x0e\x32\x17.informerd.v1.EventType\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0b\n\x03uid\x18\x05 \x01(\t\x12\x18\n\x10resource_version\x18\x06 \x01(\t\x12\x0e\n\x06object\x18\x07 \x01(\x0c\x12(\n\x05\x63\x61use\x18\x08 \x01(\x0e\x32\x19.informerd.v1.DeleteCause\x12\r\n\x05stale\x18\t \x01(\x08\x12\x1b\n\x13received_unix_nanos\x18\n \x01(\x06\"\xe5\x01\n\x04Mark\x12$\n\x04type\x18\x01 \x01(\x0e\x32\x16.informerd.v1.MarkType\x12\r\n\x05token\x18\x02 \x01(\x0c\x12*\n\tfreshness\x18\x03 \x01(\x0b\x32\x17.informerd.v1.Freshness\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x12\n\nnamespaces\x18\x06 \x03(\t\x12.\n\x0bretry_after\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationJ\x04\x08\x07\x10\x08R\x11projection_digest*M\n\x08\x44\x65livery\x12\x18\n\x14\x44\x45LIVERY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x45LIVERY_LATEST\x10\x01\x12\x12\n\x0e\x44\x45LIVERY_EVERY\x10\x02*`\n\x07\x43hanges\x12\x17\n\x13\x43HANGES_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43HANGES_ALL\x10\x01\x12\x13\n\x0f\x43HANGES_VISIBLE\x10\x02\x12\x16\n\x12\x43HANGES_GENERATION\x10\x03*B\n\x05OnGap\x12\x16\n\x12ON_GAP_UNSPECIFIED\x10\x00\x12\x10\n\x0cON_GAP_RESET\x10\x01\x12\x0f\n\x0bON_GAP_FAIL\x10\x02*O\n\x08OnRevoke\x12\x19\n\x15ON_REVOKE_UNSPECIFIED\x10\x00\x12\x11\n\rON_REVOKE_END\x10\x01\x12\x15\n\x11ON_REVOKE_RETRACT\x10\x02*U\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45VENT_TYPE_UPSERT\x10\x01\x12\x15\n\x11\x45VENT_TYPE_DELETE\x10\x02*\xd7\x01\n\x0b\x44\x65leteCause\x12\x1c\n\x18\x44\x45LETE_CAUSE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44\x45LETE_CAUSE_DELETED\x10\x01\x12\x1e\n\x1a\x44\x45LETE_CAUSE_LEFT_SELECTOR\x10\x02\x12\x19\n\x15\x44\x45LETE_CAUSE_VANISHED\x10\x03\x12\x19\n\x15\x44\x45LETE_CAUSE_REPLACED\x10\x04\x12\x18\n\x14\x44\x45LETE_CAUSE_REVOKED\x10\x05\x12 \n\x1c\x44\x45LETE_CAUSE_DELETED_OR_LEFT\x10\x06*\xab\x01\n\x08MarkType\x12\x19\n\x15MARK_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12MARK_TYPE_PROGRESS\x10\x01\x12\x16\n\x12MARK_TYPE_BOOKMARK\x10\x02\x12\x13\n\x0fMARK_TYPE_STATE\x10\x03\x12\x13\n\x0fMARK_TYPE_RESET\x10\x04\x12\x17\n\x13MARK_TYPE_RESET_END\x10\x05\x12\x11\n\rMARK_TYPE_END\x10\x06\x32\x8b\x02\n\x0c\x43\x61\x63heService\x12L\n\tGetObject\x12\x1e.informerd.v1.GetObjectRequest\x1a\x1f.informerd.v1.GetObjectResponse\x12T\n\x0bListObjects\x12 .informerd.v1.ListObjectsRequest\x1a!.informerd.v1.ListObjectsResponse0\x01\x12W\n\x0cWatchObjects\x12!.informerd.v1.WatchObjectsRequest\x1a\".informerd.v1.WatchObjectsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18informerd/v1/cache.proto\x12\x0cinformerd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18informerd/v1/types.proto\"o\n\x06Object\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\x12\x18\n\x10resource_version\x18\x04 \x01(\t\x12\x0e\n\x06object\x18\x05 \x01(\x0c\x12\r\n\x05stale\x18\x06 \x01(\x08\"\xb0\x01\n\x10GetObjectRequest\x12\"\n\x05scope\x18\x01 \x01(\x0b\x32\x13.informerd.v1.Scope\x12 \n\x04view\x18\x02 \x01(\x0e\x32\x12.informerd.v1.View\x12\x0e\n\x06\x66ields\x18\x03 \x03(\t\x12\x1c\n\x14min_resource_version\x18\x04 \x01(\t\x12\x12\n\nconsistent\x18\x05 \x01(\x08\x12\x14\n\x0cread_through\x18\x06 \x01(\x08\"e\n\x11GetObjectResponse\x12$\n\x06object\x18\x01 \x01(\x0b\x32\x14.informerd.v1.Object\x12*\n\tfreshness\x18\x02 \x01(\x0b\x32\x17.informerd.v1.Freshness\"\x9c\x01\n\x12ListObjectsRequest\x12\"\n\x05scope\x18\x01 \x01(\x0b\x32\x13.informerd.v1.Scope\x12 \n\x04view\x18\x02 \x01(\x0e\x32\x12.informerd.v1.View\x12\x0e\n\x06\x66ields\x18\x03 \x03(\t\x12\x1c\n\x14min_resource_version\x18\x04 \x01(\t\x12\x12\n\nconsistent\x18\x05 \x01(\x08\"`\n\x13ListObjectsResponse\x12%\n\x07objects\x18\x01 \x03(\x0b\x32\x14.informerd.v1.Object\x12\"\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x15.informerd.v1.ListEnd\"S\n\x07ListEnd\x12\r\n\x05token\x18\x01 \x01(\x0c\x12*\n\tfreshness\x18\x02 \x01(\x0b\x32\x17.informerd.v1.Freshness\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\"\xcb\x03\n\x13WatchObjectsRequest\x12\"\n\x05scope\x18\x01 \x01(\x0b\x32\x13.informerd.v1.Scope\x12 \n\x04view\x18\x02 \x01(\x0e\x32\x12.informerd.v1.View\x12\x0e\n\x06\x66ields\x18\x03 \x03(\t\x12\r\n\x05token\x18\x04 \x01(\x0c\x12(\n\x08\x64\x65livery\x18\x05 \x01(\x0e\x32\x16.informerd.v1.Delivery\x12&\n\x07\x63hanges\x18\x06 \x01(\x0e\x32\x15.informerd.v1.Changes\x12#\n\x06on_gap\x18\x07 \x01(\x0e\x32\x13.informerd.v1.OnGap\x12)\n\ton_revoke\x18\x08 \x01(\x0e\x32\x16.informerd.v1.OnRevoke\x12/\n\x0cmin_interval\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11\x62ookmark_interval\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14min_resource_version\x18\x0b \x01(\t\x12\x17\n\x0fmax_batch_bytes\x18\x0c \x01(\r\x12\x0f\n\x07\x64igests\x18\r \x01(\x08\"]\n\x14WatchObjectsResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.informerd.v1.Event\x12 \n\x04mark\x18\x02 \x01(\x0b\x32\x12.informerd.v1.Mark\"\xee\x01\n\x05\x45vent\x12%\n\x04type\x18\x01 \x01(\x0e\x32\x17.informerd.v1.EventType\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0b\n\x03uid\x18\x05 \x01(\t\x12\x18\n\x10resource_version\x18\x06 \x01(\t\x12\x0e\n\x06object\x18\x07 \x01(\x0c\x12(\n\x05\x63\x61use\x18\x08 \x01(\x0e\x32\x19.informerd.v1.DeleteCause\x12\r\n\x05stale\x18\t \x01(\x08\x12\x1b\n\x13received_unix_nanos\x18\n \x01(\x06\"\xe5\x01\n\x04Mark\x12$\n\x04type\x18\x01 \x01(\x0e\x32\x16.informerd.v1.MarkType\x12\r\n\x05token\x18\x02 \x01(\x0c\x12*\n\tfreshness\x18\x03 \x01(\x0b\x32\x17.informerd.v1.Freshness\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x12\n\nnamespaces\x18\x06 \x03(\t\x12.\n\x0bretry_after\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationJ\x04\x08\x07\x10\x08R\x11projection_digest*M\n\x08\x44\x65livery\x12\x18\n\x14\x44\x45LIVERY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x45LIVERY_LATEST\x10\x01\x12\x12\n\x0e\x44\x45LIVERY_EVERY\x10\x02*`\n\x07\x43hanges\x12\x17\n\x13\x43HANGES_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43HANGES_ALL\x10\x01\x12\x13\n\x0f\x43HANGES_VISIBLE\x10\x02\x12\x16\n\x12\x43HANGES_GENERATION\x10\x03*B\n\x05OnGap\x12\x16\n\x12ON_GAP_UNSPECIFIED\x10\x00\x12\x10\n\x0cON_GAP_RESET\x10\x01\x12\x0f\n\x0bON_GAP_FAIL\x10\x02*O\n\x08OnRevoke\x12\x19\n\x15ON_REVOKE_UNSPECIFIED\x10\x00\x12\x11\n\rON_REVOKE_END\x10\x01\x12\x15\n\x11ON_REVOKE_RETRACT\x10\x02*U\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45VENT_TYPE_UPSERT\x10\x01\x12\x15\n\x11\x45VENT_TYPE_DELETE\x10\x02*\xd7\x01\n\x0b\x44\x65leteCause\x12\x1c\n\x18\x44\x45LETE_CAUSE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44\x45LETE_CAUSE_DELETED\x10\x01\x12\x1e\n\x1a\x44\x45LETE_CAUSE_LEFT_SELECTOR\x10\x02\x12\x19\n\x15\x44\x45LETE_CAUSE_VANISHED\x10\x03\x12\x19\n\x15\x44\x45LETE_CAUSE_REPLACED\x10\x04\x12\x18\n\x14\x44\x45LETE_CAUSE_REVOKED\x10\x05\x12 \n\x1c\x44\x45LETE_CAUSE_DELETED_OR_LEFT\x10\x06*\xab\x01\n\x08MarkType\x12\x19\n\x15MARK_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12MARK_TYPE_PROGRESS\x10\x01\x12\x16\n\x12MARK_TYPE_BOOKMARK\x10\x02\x12\x13\n\x0fMARK_TYPE_STATE\x10\x03\x12\x13\n\x0fMARK_TYPE_RESET\x10\x04\x12\x17\n\x13MARK_TYPE_RESET_END\x10\x05\x12\x11\n\rMARK_TYPE_END\x10\x06\x32\x8b\x02\n\x0c\x43\x61\x63heService\x12L\n\tGetObject\x12\x1e.informerd.v1.GetObjectRequest\x1a\x1f.informerd.v1.GetObjectResponse\x12T\n\x0bListObjects\x12 .informerd.v1.ListObjectsRequest\x1a!.informerd.v1.ListObjectsResponse0\x01\x12W\n\x0cWatchObjects\x12!.informerd.v1.WatchObjectsRequest\x1a\".informerd.v1.WatchObjectsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'informerd.v1.cache_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DELIVERY']._serialized_start=1845
-  _globals['_DELIVERY']._serialized_end=1922
-  _globals['_CHANGES']._serialized_start=1924
-  _globals['_CHANGES']._serialized_end=2020
-  _globals['_ONGAP']._serialized_start=2022
-  _globals['_ONGAP']._serialized_end=2088
-  _globals['_ONREVOKE']._serialized_start=2090
-  _globals['_ONREVOKE']._serialized_end=2169
-  _globals['_EVENTTYPE']._serialized_start=2171
-  _globals['_EVENTTYPE']._serialized_end=2256
-  _globals['_DELETECAUSE']._serialized_start=2259
-  _globals['_DELETECAUSE']._serialized_end=2474
-  _globals['_MARKTYPE']._serialized_start=2477
-  _globals['_MARKTYPE']._serialized_end=2648
+  _globals['_DELIVERY']._serialized_start=1867
+  _globals['_DELIVERY']._serialized_end=1944
+  _globals['_CHANGES']._serialized_start=1946
+  _globals['_CHANGES']._serialized_end=2042
+  _globals['_ONGAP']._serialized_start=2044
+  _globals['_ONGAP']._serialized_end=2110
+  _globals['_ONREVOKE']._serialized_start=2112
+  _globals['_ONREVOKE']._serialized_end=2191
+  _globals['_EVENTTYPE']._serialized_start=2193
+  _globals['_EVENTTYPE']._serialized_end=2278
+  _globals['_DELETECAUSE']._serialized_start=2281
+  _globals['_DELETECAUSE']._serialized_end=2496
+  _globals['_MARKTYPE']._serialized_start=2499
+  _globals['_MARKTYPE']._serialized_end=2670
   _globals['_OBJECT']._serialized_start=100
   _globals['_OBJECT']._serialized_end=211
   _globals['_GETOBJECTREQUEST']._serialized_start=214
-  _globals['_GETOBJECTREQUEST']._serialized_end=368
-  _globals['_GETOBJECTRESPONSE']._serialized_start=370
-  _globals['_GETOBJECTRESPONSE']._serialized_end=471
-  _globals['_LISTOBJECTSREQUEST']._serialized_start=474
-  _globals['_LISTOBJECTSREQUEST']._serialized_end=630
-  _globals['_LISTOBJECTSRESPONSE']._serialized_start=632
-  _globals['_LISTOBJECTSRESPONSE']._serialized_end=728
-  _globals['_LISTEND']._serialized_start=730
-  _globals['_LISTEND']._serialized_end=813
-  _globals['_WATCHOBJECTSREQUEST']._serialized_start=816
-  _globals['_WATCHOBJECTSREQUEST']._serialized_end=1275
-  _globals['_WATCHOBJECTSRESPONSE']._serialized_start=1277
-  _globals['_WATCHOBJECTSRESPONSE']._serialized_end=1370
-  _globals['_EVENT']._serialized_start=1373
-  _globals['_EVENT']._serialized_end=1611
-  _globals['_MARK']._serialized_start=1614
-  _globals['_MARK']._serialized_end=1843
-  _globals['_CACHESERVICE']._serialized_start=2651
-  _globals['_CACHESERVICE']._serialized_end=2918
+  _globals['_GETOBJECTREQUEST']._serialized_end=390
+  _globals['_GETOBJECTRESPONSE']._serialized_start=392
+  _globals['_GETOBJECTRESPONSE']._serialized_end=493
+  _globals['_LISTOBJECTSREQUEST']._serialized_start=496
+  _globals['_LISTOBJECTSREQUEST']._serialized_end=652
+  _globals['_LISTOBJECTSRESPONSE']._serialized_start=654
+  _globals['_LISTOBJECTSRESPONSE']._serialized_end=750
+  _globals['_LISTEND']._serialized_start=752
+  _globals['_LISTEND']._serialized_end=835
+  _globals['_WATCHOBJECTSREQUEST']._serialized_start=838
+  _globals['_WATCHOBJECTSREQUEST']._serialized_end=1297
+  _globals['_WATCHOBJECTSRESPONSE']._serialized_start=1299
+  _globals['_WATCHOBJECTSRESPONSE']._serialized_end=1392
+  _globals['_EVENT']._serialized_start=1395
+  _globals['_EVENT']._serialized_end=1633
+  _globals['_MARK']._serialized_start=1636
+  _globals['_MARK']._serialized_end=1865
+  _globals['_CACHESERVICE']._serialized_start=2673
+  _globals['_CACHESERVICE']._serialized_end=2940
 # @@protoc_insertion_point(module_scope)

@@ -109,18 +109,20 @@ class Object(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., uid: _Optional[str] = ..., resource_version: _Optional[str] = ..., object: _Optional[bytes] = ..., stale: bool = ...) -> None: ...
 
 class GetObjectRequest(_message.Message):
-    __slots__ = ("scope", "view", "fields", "min_resource_version", "consistent")
+    __slots__ = ("scope", "view", "fields", "min_resource_version", "consistent", "read_through")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
     FIELDS_FIELD_NUMBER: _ClassVar[int]
     MIN_RESOURCE_VERSION_FIELD_NUMBER: _ClassVar[int]
     CONSISTENT_FIELD_NUMBER: _ClassVar[int]
+    READ_THROUGH_FIELD_NUMBER: _ClassVar[int]
     scope: _types_pb2.Scope
     view: _types_pb2.View
     fields: _containers.RepeatedScalarFieldContainer[str]
     min_resource_version: str
     consistent: bool
-    def __init__(self, scope: _Optional[_Union[_types_pb2.Scope, _Mapping]] = ..., view: _Optional[_Union[_types_pb2.View, str]] = ..., fields: _Optional[_Iterable[str]] = ..., min_resource_version: _Optional[str] = ..., consistent: bool = ...) -> None: ...
+    read_through: bool
+    def __init__(self, scope: _Optional[_Union[_types_pb2.Scope, _Mapping]] = ..., view: _Optional[_Union[_types_pb2.View, str]] = ..., fields: _Optional[_Iterable[str]] = ..., min_resource_version: _Optional[str] = ..., consistent: bool = ..., read_through: bool = ...) -> None: ...
 
 class GetObjectResponse(_message.Message):
     __slots__ = ("object", "freshness")
