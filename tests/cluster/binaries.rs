@@ -84,7 +84,11 @@ const INFORMERS: Module = Module {
     name: "clients/informers",
     dir: "tests/clients/informers",
     uses: &[],
-    commands: &[("informers", ".", "-s -w"), ("wire", "./wire", "-s -w")],
+    commands: &[
+        ("informers", ".", "-s -w"),
+        ("selectors", "./selectors", "-s -w"),
+        ("wire", "./wire", "-s -w"),
+    ],
 };
 
 const GO_CLIENT: Module = Module {
@@ -177,6 +181,11 @@ pub async fn informers() -> Result<PathBuf, Error> {
 /// The path of the program in tests/clients/informers/wire.
 pub async fn wire() -> Result<PathBuf, Error> {
     Ok(build(&INFORMERS).await?.join("wire"))
+}
+
+/// The path of the program in tests/clients/informers/selectors.
+pub async fn label_selectors() -> Result<PathBuf, Error> {
+    Ok(build(&INFORMERS).await?.join("selectors"))
 }
 
 /// The path of one of the programs in clients/go/internal/e2e.

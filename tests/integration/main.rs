@@ -27,6 +27,7 @@ mod readiness;
 mod restore;
 #[cfg(feature = "sandbox")]
 mod sandbox;
+mod selectors;
 mod slow;
 mod storm;
 mod support;
