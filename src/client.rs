@@ -203,6 +203,9 @@ impl Client {
     }
 
     /// Watches a scope, from the request's token or from the initial state on. Opens the call when first polled.
+    ///
+    /// What it tells is held against the digests of what informerd holds, where the scope has them (docs/digest.md), and
+    /// where that differs it begins anew; see [`Watch::mismatches`].
     pub fn watch(&self, request: WatchObjectsRequest) -> Watch {
         let mut client = self.clone();
         let open = move |request: WatchObjectsRequest, stuck: bool| {

@@ -44,11 +44,13 @@ pub enum Bug {
     HalfOpenUnnoticed,
     /// An object of a list that cannot be decoded counts as missing from it.
     UndecodableSwept,
+    /// Some objects never come into the cache, and nobody is told.
+    ObjectForgotten,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::RelistDeletesDropped,
         Self::BookmarkEarly,
         Self::TokenInsideAtom,
@@ -66,6 +68,7 @@ impl Bug {
         Self::VisibleAgainstLastChange,
         Self::HalfOpenUnnoticed,
         Self::UndecodableSwept,
+        Self::ObjectForgotten,
     ];
 
     /// As `INFORMERD_PLANTED` has it: `relist-deletes-dropped`.

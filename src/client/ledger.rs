@@ -151,3 +151,68 @@ impl Part {
 fn covers_namespace(covers: &[String], namespace: &str) -> bool {
     covers.is_empty() || covers.iter().any(|it| it == namespace)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        client::{Error, Mirror, fake::object},
+        proto::{DeleteCause, Freshness},
+    };
+
+    const NAMESPACES: [&str; 3] = ["", "x", "y"];
+
+    /// Anything that a watch may tell, of a few objects; also what makes no difference, such as a deletion of another
+    /// uid, and resets that are cut.
+    fn told() -> impl Strategy<Value = WatchEvent> {
+        let place = || (0..3usize, 0..3usize, 0..3u32);
+        let covers =
+            || prop::sample::select(vec![vec![], vec!["x".to_owned()], vec!["y".to_owned()]]);
+        prop_oneof![
+            6 => (place(), 0..9u32).prop_map(|((namespace, name, uid), version)| {
+                let (name, uid) = (format!("o{name}"), uid.to_string());
+                let object = object(NAMESPACES[namespace], &name, &uid, &version.to_string());
+                WatchEvent::Upsert { object, revision: 1, received_unix_nanos: 0 }
+            }),
+            4 => place().prop_map(|(namespace, name, uid)| WatchEvent::Delete {
+                namespace: NAMESPACES[namespace].to_owned(),
+                name: format!("o{name}"),
+                uid: uid.to_string(),
+                cause: DeleteCause::Deleted,
+                revision: 1,
+            }),
+            1 => covers().prop_map(|namespaces| WatchEvent::ResetBegin {
+                reason: String::new(),
+                message: String::new(),
+                namespaces,
+                freshness: Freshness::default(),
+            }),
+            1 => covers().prop_map(|namespaces| WatchEvent::ResetEnd {
+                namespaces,
+                token: None,
+                freshness: Freshness::default(),
+            }),
+            1 => Just(WatchEvent::Reconnecting {
+                error: Error::Incomplete("cut"),
+                delay: std::time::Duration::ZERO,
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_counts_what_a_mirror_holds(events in prop::collection::vec(told(), 0..80)) {
+            let (mut ledger, mut mirror) = (Ledger::default(), Mirror::new());
+            for event in events {
+                ledger.apply(&event);
+                mirror.apply(&event);
+                prop_assert_eq!(ledger.digest(""), mirror.digest(), "after {:?}", event);
+                for namespace in ["x", "y"] {
+                    prop_assert_eq!(ledger.digest(namespace), mirror.digest_of_namespace(namespace));
+                }
+            }
+        }
+    }
+}

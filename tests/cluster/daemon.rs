@@ -42,6 +42,20 @@ impl Daemon {
         daemon
     }
 
+    /// The same with a bug in it, by its name in src/planted.rs; only where that is built in.
+    #[cfg(feature = "planted")]
+    pub async fn start_with_bug(config: &str, kubeconfig: &Path, bug: &str) -> Self {
+        let ports = Ports {
+            grpc: free_port(),
+            admin: free_port(),
+            kube: free_port(),
+        };
+        let daemon = Self::spawn_as(ports, config, kubeconfig, &[("INFORMERD_PLANTED", bug)]);
+        let mut daemon = daemon.expect("the daemon's process starts");
+        daemon.wait_ready(Duration::from_secs(60)).await;
+        daemon
+    }
+
     /// Starts it and does not wait: for kinds that are not to become ready yet.
     pub fn spawn(config: &str, kubeconfig: &Path) -> Self {
         let ports = Ports {
@@ -54,6 +68,15 @@ impl Daemon {
 
     /// Starts it on given ports: again at an address where it was before.
     pub fn spawn_on(ports: Ports, config: &str, kubeconfig: &Path) -> Result<Self, Error> {
+        Self::spawn_as(ports, config, kubeconfig, &[])
+    }
+
+    fn spawn_as(
+        ports: Ports,
+        config: &str,
+        kubeconfig: &Path,
+        environment: &[(&str, &str)],
+    ) -> Result<Self, Error> {
         let scratch = Scratch::new("daemon")?;
         let file = scratch.path().join("config.yaml");
         fs::write(&file, config)?;
@@ -74,6 +97,7 @@ impl Daemon {
             .arg("--kube-listen")
             .arg(format!("127.0.0.1:{}", ports.kube));
         command.env("RUST_BACKTRACE", "1");
+        command.envs(environment.iter().copied());
         let process = Process::start("informerd", &command, &scratch.path().join("daemon.log"))?;
         Ok(Self {
             process,
