@@ -29,6 +29,7 @@ mod encode;
 mod flush;
 mod freshness;
 mod gather;
+mod grants;
 pub mod introspection;
 mod listen;
 mod merge;

@@ -30,7 +30,7 @@ pub mod state;
 pub mod wake;
 pub mod writer;
 
-pub use cursor::{Cursor, Hold, ResetReason, Step};
+pub use cursor::{Cursor, Hold, Part, ResetReason, Step};
 pub use fold::{Batch, EntryRef, Event, What};
 pub use journal::{Encoded, Entry, Gap, Journal, Limits, ProjectionId, Segment};
 pub use kind::{Catalog, Identity, Kind, Use};
@@ -102,6 +102,8 @@ pub enum Cause {
     Replaced,
     /// Gone from a kind that is watched by a selector: deleted, or changed so that it no longer matches.
     DeletedOrLeft,
+    /// It is no longer in the scope of a cursor, since its reader may not have it any more. Never in a journal.
+    Revoked,
 }
 
 /// Of several items under one key, the numeric order of their versions; `None` where they have none.

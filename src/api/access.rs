@@ -3,11 +3,15 @@
 //! What a call is about is read from its own words and from what the cluster calls things, never from what this
 //! daemon happens to watch: whoever may not see a kind is told the same whether it is configured or not.
 
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{collections::BTreeSet, fmt, pin::Pin, sync::Arc};
 
 use futures::FutureExt;
 
-use super::{Api, Error, query::MAX_NAMESPACES};
+use super::{
+    Api, Error,
+    grants::{Grants, Turn},
+    query::MAX_NAMESPACES,
+};
 use crate::{
     auth::{
         Attributes, AuthError, Guard, Lease, Over, Peer, ResourceAttributes, Subject, Verb, denied,
@@ -130,18 +134,30 @@ impl Admitted {
 
     /// For a stream that stays open.
     pub(super) fn hold(&self) -> Held {
-        let lease = self.rights.as_ref().map(|rights| {
-            let mut lease = rights.guard.hold(&rights.subject, rights.all.clone());
-            if let Some(peer) = &rights.asking.peer {
-                lease.cuts(peer.cut.clone());
-            }
-            lease
-        });
-        let ended = match &lease {
-            Some(lease) => lease.when_over().boxed(),
-            None => std::future::pending().boxed(),
+        let lease = self
+            .rights
+            .as_ref()
+            .map(|rights| rights.hold(rights.all.clone()));
+        Held::new(lease, None)
+    }
+
+    /// For a stream that stays open without the parts of its scope to which the right is gone; those in `withheld`
+    /// are, to begin with.
+    pub(super) fn hold_parts(&self, scope: &proto::Scope, withheld: &BTreeSet<String>) -> Held {
+        let Some(rights) = &self.rights else {
+            return Held::new(None, None);
         };
-        Held { lease, ended }
+        let parts = rights.all.iter();
+        let parts = parts.map(|right| (part(scope, right).to_owned(), right.clone()));
+        let grants = Grants::new(
+            rights.guard.clone(),
+            rights.subject.clone(),
+            rights.asking.peer.clone(),
+            parts.collect(),
+            withheld,
+        );
+        // That somebody is who it was it must be, whatever it may see.
+        Held::new(Some(rights.hold(Vec::new())), Some(grants))
     }
 
     /// What a call was held against together with another.
@@ -173,13 +189,67 @@ impl Admitted {
     }
 }
 
+impl Rights {
+    fn hold(&self, all: Vec<Attributes>) -> Lease {
+        let mut lease = self.guard.hold(&self.subject, all);
+        if let Some(peer) = &self.asking.peer {
+            lease.cuts(peer.cut.clone());
+        }
+        lease
+    }
+}
+
+/// The part of a scope that a right is to: a namespace that it names, or all there is.
+fn part<'a>(scope: &proto::Scope, right: &'a Attributes) -> &'a str {
+    match right {
+        Attributes::Resource(on) if !scope.namespaces.is_empty() => &on.namespace,
+        _ => "",
+    }
+}
+
 /// The rights of an open stream.
 pub(super) struct Held {
     lease: Option<Lease>,
     ended: Pin<Box<dyn Future<Output = Over> + Send>>,
+    /// Where it outlives the loss of some of them.
+    grants: Option<Grants>,
 }
 
 impl Held {
+    fn new(lease: Option<Lease>, grants: Option<Grants>) -> Self {
+        let ended = match &lease {
+            Some(lease) => lease.when_over().boxed(),
+            None => std::future::pending().boxed(),
+        };
+        Self {
+            lease,
+            ended,
+            grants,
+        }
+    }
+
+    /// What has changed about the parts of the scope, if anything has.
+    pub(super) fn turned(&mut self) -> Option<Turn> {
+        if let Some(error) = self.over() {
+            return Some(Turn::Over(error));
+        }
+        self.grants.as_mut()?.turned()
+    }
+
+    /// Until something does.
+    pub(super) async fn turn(&mut self) -> Turn {
+        if let Some(error) = self.over() {
+            return Turn::Over(error);
+        }
+        let Some(grants) = &mut self.grants else {
+            return Turn::Over(Error::RightsOver((&mut self.ended).await));
+        };
+        tokio::select! {
+            over = &mut self.ended => Turn::Over(Error::RightsOver(over)),
+            turn = grants.turn() => turn,
+        }
+    }
+
     /// Why the stream must end now, if it must.
     pub(super) fn over(&self) -> Option<Error> {
         self.lease.as_ref()?.over().map(Error::RightsOver)
@@ -202,11 +272,51 @@ impl Api {
         verb: Verb,
         scope: &proto::Scope,
     ) -> Result<Admitted, Error> {
-        let Access::Guarded { names, .. } = &self.0.access else {
-            return Ok(Admitted::default());
+        let none = BTreeSet::new();
+        let (admitted, _) = self.admit_parts(asking, verb, scope, &none).await?;
+        Ok(admitted)
+    }
+
+    /// The same where the parts of the scope in `without` need not be allowed as long as some other is; also which
+    /// of them are not.
+    pub(super) async fn admit_parts(
+        &self,
+        asking: &Asking,
+        verb: Verb,
+        scope: &proto::Scope,
+        without: &BTreeSet<String>,
+    ) -> Result<(Admitted, BTreeSet<String>), Error> {
+        let Access::Guarded { guard, names } = &self.0.access else {
+            return Ok(Default::default());
         };
         let all = of_scope(names, verb, scope)?;
-        self.admit_all(asking, all).await
+        let subject = known(asking)?;
+        let mut lacking = BTreeSet::new();
+        let mut refused = None;
+        for right in &all {
+            let Err(error) = guard.authorize(&subject, right).await else {
+                continue;
+            };
+            let part = part(scope, right);
+            let must = !matches!(error, AuthError::Forbidden { .. }) || !without.contains(part);
+            lacking.insert(part.to_owned());
+            if must || lacking.len() == all.len() {
+                refused = Some(error);
+                break;
+            }
+        }
+        if let Some(error) = refused {
+            denied(asking.subject(), asking.peer(), &error);
+            return Err(error.into());
+        }
+        let rights = Rights {
+            guard: guard.clone(),
+            asking: asking.clone(),
+            subject,
+            all,
+        };
+        let rights = Some(rights);
+        Ok((Admitted { rights }, lacking))
     }
 
     /// Whether the caller may read what stands under a path.
@@ -218,10 +328,7 @@ impl Api {
         let Access::Guarded { guard, .. } = &self.0.access else {
             return Ok(Admitted::default());
         };
-        // Whoever came in another way than through the door.
-        let subject = asking.subject.clone().ok_or_else(|| {
-            AuthError::Unauthenticated("nobody has asked who is calling".to_owned())
-        })?;
+        let subject = known(asking)?;
         let allowed = guard.authorize_all(&subject, &all).await;
         if let Err(error) = &allowed {
             denied(asking.subject(), asking.peer(), error);
@@ -236,6 +343,12 @@ impl Api {
             }),
         })
     }
+}
+
+/// Who is calling; nobody where it came in by another way than through the door.
+fn known(asking: &Asking) -> Result<Subject, AuthError> {
+    let nobody = || AuthError::Unauthenticated("nobody has asked who is calling".to_owned());
+    asking.subject.clone().ok_or_else(nobody)
 }
 
 /// The permissions that a scope takes. Only its words are looked at, and those that are none are refused.

@@ -25,6 +25,8 @@ pub struct Ask {
     pub fail_on_gap: bool,
     /// Send each change.
     pub every: bool,
+    /// Take back what the caller may not see any more, rather than end.
+    pub retract: bool,
     /// Which changes to send.
     pub changes: Changes,
     /// How long an object rests that was sent.
@@ -72,9 +74,12 @@ impl Ask {
             proto::Changes::Visible => Changes::Visible,
             proto::Changes::Generation => Changes::Generation,
         };
-        match known::<proto::OnRevoke>("on_revoke", request.on_revoke)? {
-            proto::OnRevoke::Unspecified | proto::OnRevoke::End => {}
-            other => return Err(not_built("on_revoke", other.as_str_name())),
+        let retract =
+            known::<proto::OnRevoke>("on_revoke", request.on_revoke)? == proto::OnRevoke::Retract;
+        if retract && every {
+            let problem = "ON_REVOKE_RETRACT leaves out what happens while the right to see it is gone, and \
+                           DELIVERY_EVERY leaves out nothing; leave one of them unset";
+            return Err(Error::invalid("on_revoke", problem));
         }
         let on_gap: proto::OnGap = known("on_gap", request.on_gap)?;
         if every && on_gap == proto::OnGap::Reset {
@@ -89,6 +94,7 @@ impl Ask {
             bookmark_interval,
             fail_on_gap: every || on_gap == proto::OnGap::Fail,
             every,
+            retract,
             changes,
             min_interval,
             digests: request.digests,
@@ -147,13 +153,6 @@ pub fn known<E: TryFrom<i32>>(field: &'static str, value: i32) -> Result<E, Erro
         .map_err(|_| Error::invalid(field, format!("{value} is not a value that is known here")))
 }
 
-fn not_built(field: &'static str, value: impl ToString) -> Error {
-    Error::NotBuilt {
-        field,
-        value: value.to_string(),
-    }
-}
-
 /// A duration that is not negative.
 pub fn duration(
     field: &'static str,
@@ -200,6 +199,11 @@ mod tests {
             ..every()
         };
         assert!(refused(interval).starts_with("min_interval: DELIVERY_EVERY folds nothing"));
+        let retract = WatchObjectsRequest {
+            on_revoke: proto::OnRevoke::Retract.into(),
+            ..every()
+        };
+        assert!(refused(retract).starts_with("on_revoke: ON_REVOKE_RETRACT leaves out"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! it is taken away, so that no consumer, however slow, costs more than its cursor.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::SocketAddr,
     sync::{
@@ -249,6 +249,22 @@ impl Consumer {
             events = over.then(|| self.events.load(Ordering::Relaxed)),
             bytes = over.then(|| self.bytes.load(Ordering::Relaxed)),
             why = over.then(|| *self.ended.get().unwrap_or(&"the client went, or has it all")),
+        );
+    }
+
+    /// What of its scope a caller may not see any more, or may again.
+    pub fn rights(&self, event: &'static str, parts: &BTreeSet<String>) {
+        let Some(subject) = self.caller.subject.as_ref().filter(|_| !parts.is_empty()) else {
+            return;
+        };
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        tracing::info!(
+            target: "informerd::audit",
+            event,
+            call = self.id,
+            user = subject.identity().user,
+            resource = clip(&self.asked.scope.resource),
+            namespaces = clip(&parts.join(",")),
         );
     }
 

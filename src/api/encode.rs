@@ -178,6 +178,7 @@ pub fn delete(key: &Key, uid: &str, revision: u64, cause: Cause, buffer: &mut By
         Cause::Vanished => proto::DeleteCause::Vanished,
         Cause::Replaced => proto::DeleteCause::Replaced,
         Cause::DeletedOrLeft => proto::DeleteCause::DeletedOrLeft,
+        Cause::Revoked => proto::DeleteCause::Revoked,
     };
     let event = proto::Event {
         r#type: proto::EventType::Delete.into(),

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     cache::{
-        Cursor, Item, Phase, Position, ResetReason, Resolution, Select, Shard, State, Step,
+        self, Cursor, Item, Phase, Position, ResetReason, Resolution, Select, Shard, State, Step,
         Subscription, WakeScope,
     },
     planted::{self, Bug},
@@ -193,6 +193,62 @@ impl<T: Item> Merge<T> {
     /// The consumer has been sent all up to here in the shard of the last [`Next::Work`].
     pub fn reached(&mut self, position: Position) {
         self.parts[self.turn].position = Some(position);
+    }
+
+    /// Whether [`Merge::give`] can be told from where the consumer stands in the shards that have any of it.
+    pub fn can_give(&self, touches: impl Fn(&Shard<T>) -> bool) -> bool {
+        let ready = |part: &Part<T>| match &part.start {
+            Start::Nothing => true,
+            Start::Token(_) | Start::Ahead { .. } => false,
+            Start::Cursor { cursor, .. } => part.position.is_some_and(|at| cursor.can_rescope(at)),
+        };
+        self.is_complete()
+            && self
+                .parts
+                .iter()
+                .filter(|part| touches(&part.shard))
+                .all(ready)
+    }
+
+    /// The consumer may have this again: it is told what there is of it. Only where [`Merge::can_give`] says so.
+    pub fn give(&mut self, scope: &Arc<dyn Select<T>>, touches: impl Fn(&Shard<T>) -> bool) {
+        for part in &mut self.parts {
+            if touches(&part.shard) {
+                part.rescope(scope, false);
+            }
+        }
+    }
+
+    /// The consumer may not have this any more: what it holds of it is taken back. Where something that was to be
+    /// sent was `dropped`, and where what it holds cannot be told, it starts over.
+    pub fn take(
+        &mut self,
+        scope: &Arc<dyn Select<T>>,
+        touches: impl Fn(&Shard<T>) -> bool,
+        dropped: bool,
+    ) -> Result<(), Error> {
+        if dropped || !self.is_complete() {
+            for at in 0..self.parts.len() {
+                if self.parts[at].has_begun() {
+                    self.take_back_all(at)?;
+                }
+            }
+            return Ok(());
+        }
+        for at in 0..self.parts.len() {
+            let part = &mut self.parts[at];
+            if touches(&part.shard) && part.has_begun() && !part.rescope(scope, true) {
+                self.take_back_all(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The part starts over; until it has, a token knows nothing of it, for what the consumer holds is not what it
+    /// should.
+    fn take_back_all(&mut self, at: usize) -> Result<(), Error> {
+        self.parts[at].position = None;
+        self.start_over(at, ResetReason::Revoked).map(drop)
     }
 
     /// What comes next, of about `budget` bytes of objects.
@@ -531,6 +587,28 @@ impl<T: Item> Part<T> {
         }
     }
 
+    /// Whether the consumer may hold something of it.
+    fn has_begun(&self) -> bool {
+        !matches!(self.start, Start::Nothing)
+    }
+
+    /// Tells what is taken back or given, if the consumer stands where that can be told. Until it has been, it is
+    /// complete nowhere.
+    fn rescope(&mut self, scope: &Arc<dyn Select<T>>, taken: bool) -> bool {
+        let Start::Cursor { cursor, .. } = &mut self.start else {
+            return false;
+        };
+        let scope = scope.clone();
+        let done = self
+            .position
+            .is_some_and(|at| cursor.rescope(cache::Part { scope, taken }, at));
+        if done {
+            self.position = None;
+            self.rests = None;
+        }
+        done
+    }
+
     /// Whether the kind was removed since the stream began, be it back by now.
     fn is_removed(&self) -> bool {
         self.shard.removals() != self.removals
@@ -573,5 +651,6 @@ pub fn reason_word(reason: ResetReason) -> &'static str {
         ResetReason::HistoryGap => "HISTORY_GAP",
         ResetReason::HistoryVoid => "HISTORY_VOID",
         ResetReason::Stalled => "STALLED",
+        ResetReason::Revoked => "REVOKED",
     }
 }

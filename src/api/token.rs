@@ -36,6 +36,9 @@ pub struct Token {
     /// Where the stream stood; a shard that had not been sent is absent.
     #[prost(message, repeated, tag = "6")]
     pub positions: Vec<TokenPosition>,
+    /// Namespaces of the scope that were withheld: the consumer holds nothing of them. An empty one is all of it.
+    #[prost(string, repeated, tag = "7")]
+    pub withheld: Vec<String>,
 }
 
 /// Where the stream stood in one shard.
@@ -112,6 +115,7 @@ impl Token {
             config,
             incarnation,
             positions,
+            withheld: Vec::new(),
         }
     }
 

@@ -3,7 +3,13 @@
 //! A [`Watch`] is pulled by the connection: whenever there is room for more it is asked for its next bytes, and
 //! takes them from its cursors. So nothing queues up for a consumer that does not read, and nobody waits for it.
 
-use std::{collections::VecDeque, mem, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    mem,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, stream};
@@ -26,6 +32,7 @@ use super::{
     encode::{self, Encoder},
     flush::{self, Due, Flush},
     freshness,
+    grants::Turn,
     merge::{Ahead, Merge, Next, reason_word},
     messages::{self, Work},
     now,
@@ -36,7 +43,9 @@ use super::{
 };
 use crate::{
     auth::Verb,
-    cache::{Identity, Kind, Phase, Position, Shard, Status as ShardStatus, Subscription, Use},
+    cache::{
+        Identity, Kind, Phase, Position, Select, Shard, Status as ShardStatus, Subscription, Use,
+    },
     object::Object,
     proof::Prover,
     proto::{self, MarkType},
@@ -45,6 +54,8 @@ use crate::{
 
 /// Up to this size events are sent in one frame with the mark behind them, at the price of a copy.
 const COALESCE: usize = 16 << 10;
+/// Most namespaces of a stream that outlives the loss of some: each right is looked for by itself.
+const MAX_PARTS: usize = 64;
 /// How often a stream looks where its shards are, however seldom it wants to hear of it. Far below the time
 /// after which what a consumer holds is taken away.
 const ADVANCE: Duration = Duration::from_secs(10);
@@ -76,7 +87,22 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
     let request = ask::read(request).await?;
     let ask = Ask::new(&request)?;
     let scope = request.scope.clone().unwrap_or_default();
-    let admitted = api.admit(&asking, Verb::Watch, &scope).await?;
+    if ask.retract && scope.namespaces.len() > MAX_PARTS {
+        let problem = format!(
+            "ON_REVOKE_RETRACT looks at the right to each namespace by itself, of {MAX_PARTS} at most; name fewer, or \
+             none for all"
+        );
+        return Err(Error::invalid("on_revoke", problem).into());
+    }
+    let withheld = withheld(&request, &ask, &scope)?;
+    let none = BTreeSet::new();
+    let may_lack = if ask.retract { &withheld } else { &none };
+    let admitted = api.admit_parts(&asking, Verb::Watch, &scope, may_lack);
+    let (admitted, lacking) = admitted.await?;
+    let held = match ask.retract {
+        true => admitted.hold_parts(&scope, &lacking),
+        false => admitted.hold(),
+    };
     let kind = query::find_kind(&api, &scope)?;
     let asked = Asked {
         scope,
@@ -96,7 +122,10 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
             .enter("WatchObjects", caller, Some(kind.clone()), asked),
         now: Instant::now(),
         draining: api.0.shutdown.notice(&notify),
-        held: admitted.hold(),
+        held,
+        given: withheld.difference(&lacking).cloned().collect(),
+        withheld,
+        turned: None,
         admitted,
         notify,
         waiting: Vec::new(),
@@ -126,6 +155,30 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
     Ok(watch)
 }
 
+/// Parts of the scope that were withheld when the token was given: the consumer has nothing of them.
+fn withheld(
+    request: &proto::WatchObjectsRequest,
+    ask: &Ask,
+    scope: &proto::Scope,
+) -> Result<BTreeSet<String>, Error> {
+    if request.token.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let mut withheld: BTreeSet<_> = Token::decode_bytes(&request.token)?
+        .withheld
+        .into_iter()
+        .collect();
+    withheld.retain(|part| match scope.namespaces.is_empty() {
+        true => part.is_empty(),
+        false => scope.namespaces.contains(part),
+    });
+    if ask.every && !withheld.is_empty() {
+        let reason = "REVOKED";
+        return Err(Error::Gap { reason });
+    }
+    Ok(withheld)
+}
+
 /// One open watch.
 struct Watch {
     api: Api,
@@ -140,6 +193,11 @@ struct Watch {
     /// What the call was held against when it came, and is held against again and again.
     admitted: Admitted,
     held: Held,
+    /// Parts of the scope that the caller may not see at present, and those of them that it may again.
+    withheld: BTreeSet<String>,
+    given: BTreeSet<String>,
+    /// What has changed about its rights, and was not acted on yet.
+    turned: Option<Turn>,
     /// When the step at hand began: to ask for the time costs a good part of what a step does.
     now: Instant,
     /// Wakes once the kind's identity is known.
@@ -209,7 +267,8 @@ impl Watch {
             request.view,
             &request.fields,
         )?;
-        let told = Told::new(&query, &self.ask);
+        let mut told = Told::new(&query, &self.ask);
+        told.withhold(&self.withheld);
         if self.ask.every && self.kind.is_unordered() {
             let problem = format!(
                 "DELIVERY_EVERY needs resource versions with an order, which those of {} have not; leave it unset",
@@ -255,9 +314,9 @@ impl Watch {
     async fn next_frame(&mut self) -> Option<Frame<Bytes>> {
         loop {
             if matches!(self.end, End::No)
-                && let Some(over) = self.held.over()
+                && let Some(turn) = self.turned.take().or_else(|| self.held.turned())
             {
-                self.revoke(over);
+                self.turn(turn);
             }
             if let Some(bytes) = self.out.pop_front() {
                 return Some(Frame::data(bytes));
@@ -300,8 +359,8 @@ impl Watch {
         tokio::select! {
             biased;
             () = self.notify.notified() => {}
-            // Looked at again by whoever called.
-            _ = self.held.ended() => {}
+            // Acted on by whoever called.
+            turn = self.held.turn() => self.turned = Some(turn),
             () = &mut self.alarm => {}
         }
     }
@@ -318,6 +377,12 @@ impl Watch {
             self.send_some();
             return Ok(true);
         }
+        if self.give_back() {
+            return Ok(true);
+        }
+        let Some(open) = &mut self.stream else {
+            return Ok(false);
+        };
         let answered = |(at, doubt): (usize, &mut Doubt)| Some((at, doubt.answer()?));
         while let Some((at, revision)) = self.doubts.iter_mut().enumerate().find_map(answered) {
             let doubt = self.doubts.swap_remove(at);
@@ -459,6 +524,68 @@ impl Watch {
         self.told = Some((worst.phase, worst.reason.clone(), worst.message.clone()));
         let mark = self.mark(MarkType::State);
         self.push(&mark);
+    }
+
+    /// Acts on what has changed about the stream's rights.
+    fn turn(&mut self, turn: Turn) {
+        match turn {
+            Turn::Over(error) => self.revoke(error),
+            Turn::Changed { taken, mut given } => {
+                self.registration.consumer.rights("retracted", &taken);
+                self.registration.consumer.rights("given back", &given);
+                given.retain(|part| self.withheld.contains(part));
+                self.given.append(&mut given);
+                self.given.retain(|part| !taken.contains(part));
+                let taken = taken.difference(&self.withheld).cloned().collect();
+                if let Err(error) = self.retract(taken) {
+                    self.finish(error);
+                }
+            }
+        }
+    }
+
+    /// Takes back what the consumer has of some parts of the scope. What was not sent yet is not sent any more; what
+    /// it had of the rest is sent anew, as a whole.
+    fn retract(&mut self, taken: BTreeSet<String>) -> Result<(), Error> {
+        if taken.is_empty() {
+            return Ok(());
+        }
+        self.withheld.extend(taken.iter().cloned());
+        let Some(open) = &mut self.stream else {
+            return Ok(());
+        };
+        let dropped = open.work.take().is_some() || !self.out.is_empty();
+        self.out.clear();
+        // What was dropped may have told of it.
+        self.told = None;
+        self.seen.clear();
+        open.told.withhold(&self.withheld);
+        let part = Arc::new(open.told.parts(taken));
+        let scope: Arc<dyn Select<Object>> = part.clone();
+        open.merge
+            .take(&scope, |shard| part.touches(shard), dropped)
+    }
+
+    /// Tells of the parts of the scope that the consumer may see again, once it stands where that can be told.
+    /// Whether it does.
+    fn give_back(&mut self) -> bool {
+        if self.given.is_empty() {
+            return false;
+        }
+        let Some(open) = &mut self.stream else {
+            return false;
+        };
+        let part = Arc::new(open.told.parts(self.given.clone()));
+        if !open.merge.can_give(|shard| part.touches(shard)) {
+            return false;
+        }
+        for part in mem::take(&mut self.given) {
+            self.withheld.remove(&part);
+        }
+        open.told.withhold(&self.withheld);
+        let scope: Arc<dyn Select<Object>> = part.clone();
+        open.merge.give(&scope, |shard| part.touches(shard));
+        true
     }
 
     /// Ends the stream because its rights are over. What was not sent yet is not sent any more, and the last token
@@ -604,7 +731,9 @@ impl Open {
             request.view,
             &request.fields,
         )?;
+        let withheld = self.told.withheld().clone();
         self.told = Told::new(&self.query, ask);
+        self.told.withhold(&withheld);
         self.identity = identity;
         Ok(())
     }
@@ -619,14 +748,15 @@ impl Open {
             return Bytes::new();
         }
         let query = &self.query;
-        Token::new(
+        let mut token = Token::new(
             &query.resource,
             self.told.hash,
             kind.config_hash,
             incarnation,
             positions,
-        )
-        .encode_to_bytes()
+        );
+        token.withheld = self.told.withheld().iter().cloned().collect();
+        token.encode_to_bytes()
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::{
     collections::HashMap,
-    mem,
+    fmt, mem,
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -66,6 +66,13 @@ enum Place<T> {
         state: Arc<State<T>>,
         after: Option<Key>,
     },
+    /// In what was there at the head, `after` this key, for a reader that may have less of it than it had, or more.
+    Rescoping {
+        items: Items<T>,
+        at: Position,
+        part: Part<T>,
+        after: Option<Key>,
+    },
     /// All up to this sequence has been sent, and there is nothing else up to this revision. `seen` is what was
     /// there at that sequence.
     Head {
@@ -74,6 +81,24 @@ enum Place<T> {
         sequence: u64,
         seen: Option<Items<T>>,
     },
+}
+
+/// What a reader may not have any more, or may have again.
+#[derive(Clone)]
+pub struct Part<T> {
+    /// Which items.
+    pub scope: Arc<dyn Select<T>>,
+    /// Whether it is taken back, or given.
+    pub taken: bool,
+}
+
+impl<T> fmt::Debug for Part<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let taken = &self.taken;
+        f.debug_struct("Part")
+            .field("taken", taken)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a consumer must start over.
@@ -91,6 +116,8 @@ pub enum ResetReason {
     HistoryVoid,
     /// It made no progress for too long in the middle of a state.
     Stalled,
+    /// It may not have all of its scope any more, and what was taken back from it cannot be told by itself.
+    Revoked,
 }
 
 /// What to send next.
@@ -155,7 +182,9 @@ impl<T> Hold<T> {
     pub fn describe(&self) -> &'static str {
         match Inner::lock(&self.0).place {
             Place::Lost(_) | Place::Snapshot { .. } => "snapshot",
-            Place::Changes { .. } | Place::Difference { .. } => "catch_up",
+            Place::Changes { .. } | Place::Difference { .. } | Place::Rescoping { .. } => {
+                "catch_up"
+            }
             Place::Head { .. } => "head",
         }
     }
@@ -167,6 +196,7 @@ impl<T: Item> Hold<T> {
         let sequence = match &Inner::lock(&self.0).place {
             Place::Lost(_) | Place::Snapshot { .. } => 0,
             Place::Changes { from, .. } | Place::Difference { from, .. } => *from,
+            Place::Rescoping { at, .. } => at.sequence,
             Place::Head { sequence, .. } => *sequence,
         };
         current.sequence.saturating_sub(sequence)
@@ -199,6 +229,29 @@ impl<T: Item> Cursor<T> {
     pub fn over(state: Arc<State<T>>, now: Instant) -> Self {
         let state = Arc::new(state.frozen());
         Self::at(Place::Snapshot { state, after: None }, now)
+    }
+
+    /// Whether [`Cursor::rescope`] can do it: all up to `position` has been sent, and what was there is at hand.
+    pub fn can_rescope(&self, position: Position) -> bool {
+        let place = &mut Inner::lock(&self.0).place;
+        place.seen_at(position).is_some_and(|seen| seen.is_some())
+    }
+
+    /// Tells a reader that has been sent all up to `position` what is taken back from it, or given to it, as one
+    /// atom over what was there then; from now on it is to be stepped with what it then selects. Whether that can be
+    /// done; else it must start over.
+    pub fn rescope(&mut self, part: Part<T>, position: Position) -> bool {
+        let place = &mut Inner::lock(&self.0).place;
+        let Some(items) = place.seen_at(position).and_then(Option::take) else {
+            return false;
+        };
+        *place = Place::Rescoping {
+            items,
+            at: position,
+            part,
+            after: None,
+        };
+        true
     }
 
     fn at(place: Place<T>, now: Instant) -> Self {
@@ -301,6 +354,30 @@ impl<T: Item> Cursor<T> {
                 };
                 Step::events(events, position)
             }
+            Place::Rescoping {
+                items,
+                at,
+                part,
+                after,
+            } => {
+                let (events, after) = some_of_part(&items, &part, at.revision, after, budget);
+                let position = after.is_none().then_some(at);
+                *place = match after {
+                    None => Place::Head {
+                        history: at.history,
+                        revision: at.revision,
+                        sequence: at.sequence,
+                        seen: Some(items),
+                    },
+                    after => Place::Rescoping {
+                        items,
+                        at,
+                        part,
+                        after,
+                    },
+                };
+                Step::events(events, position)
+            }
             done @ (Place::Snapshot { .. } | Place::Head { .. }) => {
                 *place = done;
                 Step::Idle
@@ -329,12 +406,26 @@ impl<T: Item> Place<T> {
         }
     }
 
+    /// At the head, at this position: what was there.
+    fn seen_at(&mut self, position: Position) -> Option<&mut Option<Items<T>>> {
+        match self {
+            Self::Head {
+                history,
+                sequence,
+                seen,
+                ..
+            } if (*history, *sequence) == (position.history, position.sequence) => Some(seen),
+            _ => None,
+        }
+    }
+
     fn history(&self) -> Option<u64> {
         match self {
             Self::Lost(_) => None,
             Self::Snapshot { state, .. }
             | Self::Changes { state, .. }
             | Self::Difference { state, .. } => Some(state.history),
+            Self::Rescoping { at, .. } => Some(at.history),
             Self::Head { history, .. } => Some(*history),
         }
     }
@@ -608,4 +699,41 @@ fn some_difference<T: Item, S: Select<T> + ?Sized>(
             return (events, Some(key));
         }
     }
+}
+
+/// What is taken back or given after key `after`, and the key to go on after, if there is more.
+fn some_of_part<T: Item>(
+    items: &Items<T>,
+    part: &Part<T>,
+    revision: u64,
+    after: Option<Key>,
+    budget: usize,
+) -> (Vec<Event<T>>, Option<Key>) {
+    let mut events = Vec::new();
+    let mut bytes = 0;
+    for (key, slot) in scan(items, &*part.scope, after.as_ref()) {
+        let item = &slot.item;
+        if !part.scope.matches(item) {
+            continue;
+        }
+        bytes += size_of::<Event<T>>() + key.as_str().len();
+        let what = if part.taken {
+            What::Delete {
+                key: key.clone(),
+                uid: item.uid().into(),
+                cause: super::Cause::Revoked,
+            }
+        } else {
+            bytes += item.size();
+            What::Upsert {
+                item: item.clone(),
+                entry: None,
+            }
+        };
+        events.push(Event { revision, what });
+        if bytes >= budget {
+            return (events, Some(key.clone()));
+        }
+    }
+    (events, None)
 }

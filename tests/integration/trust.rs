@@ -26,6 +26,9 @@ use crate::{
     support::{discard, eventually, informerd, namespace, scope, succeeded},
 };
 
+mod retraction;
+mod rotation;
+
 const CONFIG: &str = "
 auth:
   tokens: {audience: informerd}

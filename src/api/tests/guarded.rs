@@ -214,3 +214,220 @@ async fn whoever_came_in_by_another_way_than_the_door_is_nobody() {
     world.reviews.allow("alice", may_get);
     assert!(client.get_object(world.ask(get)).await.is_ok());
 }
+
+const WATCH_BANK: &str = r#"watch resource "pods" in API group "" in the namespace "bank""#;
+
+impl Guarded {
+    /// With pods in the bank, too.
+    fn with_a_bank(mut self, count: usize) -> Self {
+        let fixture = &mut self.fixture;
+        let mut pods: Vec<_> = (0..2)
+            .map(|n| fixture.pod("default", &format!("web-{n:03}"), 1, "web"))
+            .collect();
+        pods.extend((0..count).map(|n| fixture.pod("bank", &format!("safe-{n:03}"), 1, "web")));
+        fixture.list(0, pods, 100);
+        self.reviews.allow("alice", WATCH_DEFAULT);
+        self.reviews.allow("alice", WATCH_BANK);
+        self
+    }
+
+    fn change(&mut self, namespace: &str, name: &str, revision: u64) {
+        let pod = self.fixture.pod(namespace, name, revision, "web");
+        self.fixture.writers[0].upsert(pod, revision);
+        self.fixture.writers[0].publish(now());
+    }
+}
+
+fn retracting(namespaces: &[&str]) -> WatchObjectsRequest {
+    WatchObjectsRequest {
+        scope: Some(Scope {
+            namespaces: namespaces.iter().map(|&name| name.to_owned()).collect(),
+            ..pods()
+        }),
+        on_revoke: proto::OnRevoke::Retract.into(),
+        ..Default::default()
+    }
+}
+
+/// Everything up to a mark behind events, bookmarks aside.
+async fn told(watch: &mut Folded) -> (Vec<Event>, Mark) {
+    loop {
+        let (events, mark) = watch.next().await;
+        if !events.is_empty() {
+            return (events, mark);
+        }
+        assert_eq!(mark.r#type(), MarkType::Bookmark, "{mark:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_retracts_loses_the_namespace_that_is_lost_and_gets_it_back_with_the_right() {
+    let mut world = guarded().await.with_a_bank(2);
+    let mut watch = world.watch(retracting(&["default", "bank"])).await.unwrap();
+    watch.initial().await;
+    assert_eq!(watch.held.len(), 4);
+
+    world.reviews.deny("alice", WATCH_BANK);
+    let begun = tokio::time::Instant::now();
+    let (events, mark) = told(&mut watch).await;
+    assert!(begun.elapsed() <= Duration::from_secs(30));
+    for event in &events {
+        let what = (event.r#type(), event.cause(), event.namespace.as_str());
+        assert_eq!(what, (EventType::Delete, DeleteCause::Revoked, "bank"));
+        assert!(event.object.is_empty());
+    }
+    assert_eq!((events.len(), mark.r#type()), (2, MarkType::Progress));
+    assert_eq!(watch.names(), ["web-000", "web-001"]);
+
+    world.change("bank", "safe-000", 101);
+    world.change("bank", "safe-new", 102);
+    world.change("default", "web-000", 103);
+    let (events, _) = told(&mut watch).await;
+    let [event] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    assert_eq!(event.name, "web-000");
+
+    world.reviews.allow("alice", WATCH_BANK);
+    let (events, _) = told(&mut watch).await;
+    assert!(
+        events
+            .iter()
+            .all(|event| event.namespace == "bank" && event.revision == 103)
+    );
+    assert_eq!(watch.held.len(), 5);
+    world.change("bank", "safe-001", 104);
+    let (events, _) = told(&mut watch).await;
+    assert_eq!((events.len(), events[0].name.as_str()), (1, "safe-001"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_knows_what_was_withheld_and_gives_no_right_to_it() {
+    let mut world = guarded().await.with_a_bank(2);
+    let both = || retracting(&["default", "bank"]);
+    let mut watch = world.watch(both()).await.unwrap();
+    watch.initial().await;
+    world.reviews.deny("alice", WATCH_BANK);
+    told(&mut watch).await;
+    let resumed = |on_revoke: proto::OnRevoke| WatchObjectsRequest {
+        token: watch.token.clone().into(),
+        on_revoke: on_revoke.into(),
+        ..both()
+    };
+    world.change("bank", "safe-000", 101);
+    world.change("default", "web-000", 102);
+
+    // Without the right: as it was.
+    let mut without = world
+        .watch(resumed(proto::OnRevoke::Retract))
+        .await
+        .unwrap();
+    without.held.clone_from(&watch.held);
+    let (events, _) = told(&mut without).await;
+    assert_eq!((events.len(), events[0].name.as_str()), (1, "web-000"));
+    let status = refused(world.watch(resumed(proto::OnRevoke::End)).await);
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert_eq!(
+        status.message(),
+        format!("User \"alice\" cannot {WATCH_BANK}")
+    );
+    // Some of it must be allowed.
+    world.reviews.deny("alice", WATCH_DEFAULT);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let status = refused(world.watch(resumed(proto::OnRevoke::Retract)).await);
+    assert_eq!(status.code(), Code::PermissionDenied);
+
+    // With it: what is there, and nothing that it has twice.
+    world.reviews.allow("alice", WATCH_DEFAULT);
+    world.reviews.allow("alice", WATCH_BANK);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    for on_revoke in [proto::OnRevoke::Retract, proto::OnRevoke::End] {
+        let mut with = world.watch(resumed(on_revoke)).await.unwrap();
+        with.held.clone_from(&watch.held);
+        let (events, _) = told(&mut with).await;
+        assert_eq!((events.len(), events[0].name.as_str()), (1, "web-000"));
+        let (events, _) = told(&mut with).await;
+        assert!(events.iter().all(|event| event.namespace == "bank"));
+        assert_eq!(with.held.len(), 4);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_everything_is_emptied_and_filled_again() {
+    let mut world = guarded().await.with_a_bank(2);
+    world.reviews.allow("alice", WATCH_ALL);
+    let mut watch = world.watch(retracting(&[])).await.unwrap();
+    watch.initial().await;
+    world.reviews.deny("alice", WATCH_ALL);
+    let (events, _) = told(&mut watch).await;
+    assert_eq!((events.len(), watch.held.len()), (4, 0));
+    world.change("default", "web-000", 101);
+    for _ in 0..5 {
+        let (events, mark) = watch.next().await;
+        assert_eq!((events.len(), mark.r#type()), (0, MarkType::Bookmark));
+    }
+    world.reviews.allow("alice", WATCH_ALL);
+    told(&mut watch).await;
+    assert_eq!(watch.held.len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_sent_yet_of_a_namespace_that_is_lost_is_not_sent_any_more() {
+    let world = guarded().await.with_a_bank(200);
+    let request = WatchObjectsRequest {
+        max_batch_bytes: 1 << 10,
+        ..retracting(&["default", "bank"])
+    };
+    let mut watch = world.watch(request).await.unwrap();
+    let (_, mark) = watch.next().await;
+    assert_eq!(
+        (mark.r#type(), mark.reason.as_str()),
+        (MarkType::Reset, "INITIAL")
+    );
+    let first = watch.stream.message().await.unwrap().unwrap();
+    assert_eq!(first.events[0].namespace, "bank");
+    world.reviews.deny("alice", WATCH_BANK);
+    // It reads nothing for a while.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let (events, mark) = watch.next().await;
+    assert_eq!(
+        (mark.r#type(), mark.reason.as_str()),
+        (MarkType::Reset, "REVOKED")
+    );
+    assert!(events.is_empty(), "{events:?}");
+    loop {
+        let (events, mark) = watch.next().await;
+        assert!(events.iter().all(|event| event.namespace == "default"));
+        if mark.r#type() == MarkType::ResetEnd {
+            break;
+        }
+    }
+    assert_eq!(watch.names(), ["web-000", "web-001"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_retracts_names_few_namespaces() {
+    let world = guarded().await;
+    let many: Vec<String> = (0..65).map(|n| format!("ns-{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let status = refused(world.watch(retracting(&many)).await);
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().starts_with("on_revoke: "), "{status}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_retracts_still_ends_with_its_callers_token() {
+    let world = guarded().await.with_a_bank(1);
+    let mut watch = world.watch(retracting(&["default", "bank"])).await.unwrap();
+    watch.initial().await;
+    world.reviews.take("t");
+    let end = loop {
+        let (_, mark) = watch.next().await;
+        if mark.r#type() == MarkType::End {
+            break mark;
+        }
+    };
+    assert_eq!(end.reason, "REVOKED");
+    let status = watch.try_next().await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+}
