@@ -257,10 +257,6 @@ pub fn describe_metrics() {
         Unit::Seconds,
         "Time from a call to the headers of its answer, by method."
     );
-    describe_counter!(
-        "informerd_connections_refused_total",
-        "Connections that were cut at once because too many were open."
-    );
     describe_gauge!("informerd_consumers", "Open streams, by method.");
     describe_counter!(
         "informerd_consumer_resets_total",

@@ -18,11 +18,13 @@ mod authorize;
 mod budget;
 mod calls;
 pub(crate) mod certificate;
+mod connections;
 #[cfg(test)]
 pub mod fake;
 mod guard;
 mod identity;
 pub(crate) mod impersonate;
+mod in_flight;
 mod memo;
 mod peer;
 mod reviews;
@@ -36,8 +38,10 @@ pub use audit::denied;
 pub use authenticate::{Authentication, CertificateTrust, Presented};
 pub use authorize::Urgency;
 pub use calls::{Limits, Slot};
+pub use connections::{Connections, Place};
 pub use guard::{Guard, Settings};
 pub use identity::{Identity, Method, Subject};
+pub use in_flight::Room;
 pub use peer::Peer;
 pub use reviews::{ApiReviews, Decision, ReviewError, Reviews, TokenOwner};
 pub use rights::{Lease, Over, Rights};
@@ -90,7 +94,7 @@ impl AuthError {
 
 /// Says what this module's metrics mean.
 pub fn describe_metrics() {
-    use metrics::{Unit, describe_counter, describe_histogram};
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
     describe_counter!(
         "informerd_auth_reviews_total",
         "Questions to the API server of who somebody is or what they may do, by review and answer."
@@ -107,6 +111,15 @@ pub fn describe_metrics() {
     describe_counter!(
         "informerd_calls_shed_total",
         "Calls that were refused because their caller, or all, had too many at once."
+    );
+    describe_gauge!(
+        "informerd_bytes_in_flight",
+        Unit::Bytes,
+        "What was made for callers that sign in and was not written yet."
+    );
+    describe_counter!(
+        "informerd_connections_refused_total",
+        "Connections that were cut at once because too many were open, of all or of their address."
     );
     describe_counter!(
         "informerd_auth_streams_ended_total",

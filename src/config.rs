@@ -32,7 +32,7 @@ pub use aerospike::{AerospikeConfig, AerospikeLogin, AerospikeTls, Patience, Pro
 pub use checks::{KindIdentity, Reads};
 pub use facade::FacadeConfig;
 pub use problem::{ConfigError, Place, Problem};
-pub use trust::{AuthConfig, SensitiveConfig, TlsConfig};
+pub use trust::{AuthConfig, LimitsConfig, SensitiveConfig, TlsConfig};
 
 /// The whole configuration, checked as far as that goes without the API server; for the rest see
 /// [`Config::check_kinds`] and [`Config::check_reads`].
@@ -42,6 +42,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Who is let in.
     pub auth: AuthConfig,
+    /// What callers may have.
+    pub limits: LimitsConfig,
     /// How connections are secured; in plain text if it is missing.
     pub tls: Option<TlsConfig>,
     /// What is served with care only.

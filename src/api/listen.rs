@@ -6,7 +6,6 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,7 +14,7 @@ use futures::{Stream, StreamExt};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf},
     net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
     time::sleep,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,12 +23,10 @@ use tonic::transport::server::{Connected, TcpIncoming};
 
 use super::{KEEPALIVE, gather::Gather};
 use crate::{
-    auth::{Peer, Presented},
+    auth::{Connections, Peer, Place, Presented},
     tls::{Acceptor, Secured},
 };
 
-/// Connections at once. Whoever comes beyond is cut at once, so that those that are there stay well.
-const MAX_CONNECTIONS: usize = 4096;
 /// Connections that were accepted and that nobody has begun to serve.
 const BACKLOG: usize = 64;
 
@@ -38,7 +35,7 @@ pub(super) struct Connection {
     io: Io,
     peer: Peer,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 enum Io {
@@ -64,7 +61,7 @@ async fn accept(
     tls: Option<Acceptor>,
     send: mpsc::Sender<io::Result<Connection>>,
 ) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = Connections::default();
     loop {
         let stream = tokio::select! {
             stream = accepted.next() => stream,
@@ -81,12 +78,16 @@ async fn accept(
             }
             None => return,
         };
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            metrics::counter!("informerd_connections_refused_total").increment(1);
+        // Gone again where it has no address.
+        let Some(place) = stream
+            .peer_addr()
+            .ok()
+            .and_then(|peer| connections.enter(peer.ip()))
+        else {
             continue;
         };
         let Some(tls) = tls.clone() else {
-            let connection = Connection::new(stream, permit);
+            let connection = Connection::new(stream, place);
             if send.send(Ok(connection)).await.is_err() {
                 return;
             }
@@ -96,38 +97,38 @@ async fn accept(
         tokio::spawn(async move {
             if let Some(secured) = tls.accept(stream).await {
                 // Nobody serves any more: then nobody waits for it either.
-                let _ = send.send(Ok(Connection::secured(secured, permit))).await;
+                let _ = send.send(Ok(Connection::secured(secured, place))).await;
             }
         });
     }
 }
 
 impl Connection {
-    fn new(stream: TcpStream, permit: OwnedSemaphorePermit) -> Self {
+    fn new(stream: TcpStream, place: Place) -> Self {
         let presented = Presented {
             peer: stream.peer_addr().ok(),
             chain: Vec::new(),
         };
         let (read, write) = stream.into_split();
-        Self::with(Io::Plain(Gather::new(read, write)), presented, permit)
+        Self::with(Io::Plain(Gather::new(read, write)), presented, place)
     }
 
-    fn secured(secured: Secured, permit: OwnedSemaphorePermit) -> Self {
+    fn secured(secured: Secured, place: Place) -> Self {
         let presented = Presented {
             peer: secured.tcp().peer_addr().ok(),
             chain: secured.client_chain(),
         };
         let (read, write) = tokio::io::split(secured);
-        Self::with(Io::Secured(Gather::new(read, write)), presented, permit)
+        Self::with(Io::Secured(Gather::new(read, write)), presented, place)
     }
 
-    fn with(io: Io, presented: Presented, permit: OwnedSemaphorePermit) -> Self {
+    fn with(io: Io, presented: Presented, place: Place) -> Self {
         let peer = Peer::new(presented);
         Self {
             io,
             cut: Box::pin(peer.cut.clone().cancelled_owned()),
             peer,
-            _permit: permit,
+            _place: place,
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::{
     convert::Infallible,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
 use super::{Error, access::Access};
-use crate::auth::{Peer, Slot, denied};
+use crate::auth::{Peer, Room, Slot, denied};
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
@@ -83,20 +83,31 @@ where
             };
             let slot = match guard.enter(&subject) {
                 Ok(slot) => slot,
-                Err(error) => return refuse(error),
+                Err(error) => {
+                    denied(Some(&subject), Some(&peer), &error);
+                    return refuse(error);
+                }
             };
+            let room = slot.room(&peer);
             // What is logged must not have it, whatever is logged.
             request.headers_mut().remove(http::header::AUTHORIZATION);
             request.extensions_mut().insert(subject);
+            request.extensions_mut().insert(room.clone());
             let response = inner.call(request).await?;
-            Ok(response.map(|body| Body::new(Counted { body, _slot: slot })))
+            let counted = |body| Counted {
+                body,
+                room,
+                _slot: slot,
+            };
+            Ok(response.map(|body| Body::new(counted(body))))
         })
     }
 }
 
-/// An answer that is counted until it is sent or given up.
+/// An answer that is counted until it is sent or given up, and given out as far as there is room for it.
 struct Counted {
     body: Body,
+    room: Room,
     _slot: Slot,
 }
 
@@ -108,7 +119,10 @@ impl http_body::Body for Counted {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        ready!(self.room.poll(cx));
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let counted = |frame: Frame<Bytes>| frame.map_data(|bytes| self.room.count(bytes));
+        Poll::Ready(frame.map(|frame| frame.map(counted)))
     }
 
     fn is_end_stream(&self) -> bool {

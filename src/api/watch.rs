@@ -42,7 +42,7 @@ use super::{
     wait,
 };
 use crate::{
-    auth::Verb,
+    auth::{Room, Verb},
     cache::{
         Identity, Kind, Phase, Position, Select, Shard, Status as ShardStatus, Subscription, Use,
     },
@@ -56,6 +56,8 @@ use crate::{
 const COALESCE: usize = 16 << 10;
 /// Most namespaces of a stream that outlives the loss of some: each right is looked for by itself.
 const MAX_PARTS: usize = 64;
+/// How much is made at once for a caller that does not read.
+const TIGHT: usize = 16 << 10;
 /// How often a stream looks where its shards are, however seldom it wants to hear of it. Far below the time
 /// after which what a consumer holds is taken away.
 const ADVANCE: Duration = Duration::from_secs(10);
@@ -84,6 +86,7 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         user_agent.and_then(|value| value.to_str().ok()),
     );
     let asking = Asking::of(request.extensions());
+    let room = request.extensions().get().cloned();
     let request = ask::read(request).await?;
     let ask = Ask::new(&request)?;
     let scope = request.scope.clone().unwrap_or_default();
@@ -123,6 +126,7 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         now: Instant::now(),
         draining: api.0.shutdown.notice(&notify),
         held,
+        room,
         given: withheld.difference(&lacking).cloned().collect(),
         withheld,
         turned: None,
@@ -193,6 +197,8 @@ struct Watch {
     /// What the call was held against when it came, and is held against again and again.
     admitted: Admitted,
     held: Held,
+    /// What may be on its way to the caller; anything where nobody is asked who it is.
+    room: Option<Room>,
     /// Parts of the scope that the caller may not see at present, and those of them that it may again.
     withheld: BTreeSet<String>,
     given: BTreeSet<String>,
@@ -380,6 +386,7 @@ impl Watch {
         if self.give_back() {
             return Ok(true);
         }
+        let batch = self.batch();
         let Some(open) = &mut self.stream else {
             return Ok(false);
         };
@@ -388,12 +395,10 @@ impl Watch {
             let doubt = self.doubts.swap_remove(at);
             open.merge.settle(&doubt.ahead, revision)?;
         }
-        match open.merge.next(
-            &open.told,
-            self.ask.max_batch,
-            &self.registration.consumer,
-            self.now,
-        )? {
+        match open
+            .merge
+            .next(&open.told, batch, &self.registration.consumer, self.now)?
+        {
             Next::Idle => return Ok(false),
             Next::Work(work, position) => {
                 if self.send_shared(&work).is_none()
@@ -474,13 +479,23 @@ impl Watch {
         Some(())
     }
 
+    /// How much to make at once: little where much of what was made before was not read yet.
+    fn batch(&self) -> usize {
+        let asked = self.ask.max_batch;
+        match &self.room {
+            Some(room) if room.is_tight() => asked.min(TIGHT),
+            _ => asked,
+        }
+    }
+
     /// Puts out the next message of the work at hand, and the mark behind it where that was the last.
     fn send_some(&mut self) {
+        let batch = self.batch();
         let Some(open) = &mut self.stream else { return };
         let Some((work, position)) = &mut open.work else {
             return;
         };
-        let sent = work.send_some(&open.encoder, self.ask.max_batch, &mut self.out);
+        let sent = work.send_some(&open.encoder, batch, &mut self.out);
         self.registration.consumer.sent(sent.events, sent.bytes);
         if !work.is_done() {
             return;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::AppError;
 use crate::{
     api::{Access, access::Names},
-    auth::{ApiReviews, Authentication, CertificateTrust, Guard, Settings},
-    config::Config,
+    auth::{ApiReviews, Authentication, CertificateTrust, Guard, Limits, Settings},
+    config::{Config, LimitsConfig},
     discovery::Registry,
     tls::{self, Reloader, Tls},
     upstream::Upstream,
@@ -44,11 +44,28 @@ pub(super) fn access(
         insecure_loopback: auth.insecure_loopback,
     };
     let reviews = Arc::new(ApiReviews::new(upstream.clone()));
-    let guard = Guard::new(how, reviews, Settings::default()).ok_or(AppError::NoRandomness)?;
+    let settings = Settings {
+        limits: limits(&config.limits),
+        ..Settings::default()
+    };
+    let guard = Guard::new(how, reviews, settings).ok_or(AppError::NoRandomness)?;
     Ok(Access::Guarded {
         guard,
         names: names(registry.clone()),
     })
+}
+
+fn limits(config: &LimitsConfig) -> Limits {
+    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let rate = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    Limits {
+        calls: size(config.calls),
+        calls_of_one: size(config.calls_of_one),
+        calls_per_second: rate(config.calls_per_second_of_one),
+        calls_per_second_of_all: rate(config.calls_per_second),
+        bytes: size(config.unread),
+        bytes_of_one: size(config.unread_of_one),
+    }
 }
 
 /// What kinds are called, as the API server has it.
@@ -57,4 +74,14 @@ fn names(registry: Registry) -> Names {
         let kind = registry.known()?.resolve(name).ok()?;
         Some((kind.group.clone(), kind.plural.clone()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_config_says_of_nothing_is_the_default() {
+        assert_eq!(limits(&LimitsConfig::default()), Limits::default());
+    }
 }

@@ -4,15 +4,25 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
-use super::authenticate::Presented;
+use super::{authenticate::Presented, in_flight::InFlight};
+
+/// Most bytes that are on their way over one connection, and the piece that goes beyond.
+const IN_FLIGHT: usize = 8 << 20;
 
 /// What a call can know of the connection that it came over.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// Who it seems to be.
     pub presented: Arc<Presented>,
     /// Cuts the connection.
     pub cut: CancellationToken,
+    pub(super) in_flight: Arc<InFlight>,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self::new(Presented::default())
+    }
 }
 
 impl Peer {
@@ -21,6 +31,7 @@ impl Peer {
         Self {
             presented: Arc::new(presented),
             cut: CancellationToken::new(),
+            in_flight: Arc::new(InFlight::new(IN_FLIGHT)),
         }
     }
 

@@ -15,7 +15,7 @@ use super::{
     Patience, Place, TombstoneConfig, UpstreamConfig, aerospike, facade,
     kind::{self, KindDefaults},
     problem::refuse_if_any,
-    trust::{self, AuthConfig, SensitiveConfig},
+    trust::{self, AuthConfig, LimitsConfig, SensitiveConfig},
     yaml::{self, Field, Map, Reader},
 };
 use crate::args::ServeArgs;
@@ -23,12 +23,13 @@ use crate::args::ServeArgs;
 const DEFAULT_GRPC_PORT: u16 = 7443;
 const DEFAULT_ADMIN_PORT: u16 = 7480;
 
-pub(super) const TOP: [&str; 17] = [
+pub(super) const TOP: [&str; 18] = [
     "listen",
     "admin",
     "kubeListen",
     "facade",
     "auth",
+    "limits",
     "tls",
     "sensitive",
     "upstream",
@@ -73,6 +74,7 @@ pub(super) fn config(
         kube_listen: None,
         facade: FacadeConfig::default(),
         auth: AuthConfig::default(),
+        limits: LimitsConfig::default(),
         tls: None,
         sensitive: SensitiveConfig::default(),
         upstream: UpstreamConfig::default(),
@@ -178,6 +180,9 @@ fn from_file(
     }
     if let Some(field) = top.get("tls") {
         config.tls = trust::tls(reader, &field);
+    }
+    if let Some(field) = top.get("limits") {
+        trust::limits(reader, &field, &mut config.limits);
     }
     if let Some(field) = top.get("sensitive") {
         config.sensitive = trust::sensitive(reader, &field);

@@ -64,6 +64,7 @@ fn the_example_is_valid_and_shows_every_setting() {
         .chain(&aerospike::PATIENCE)
         .chain(&trust::AUTH)
         .chain(&trust::TLS)
+        .chain(&trust::LIMITS)
         .chain(&trust::SENSITIVE)
         .chain(&kind::KEYS)
     {
@@ -677,6 +678,22 @@ fn the_flags_say_who_is_let_in_as_the_file_does() {
         ..args
     };
     assert!(parse("kinds: [pods]", &half).is_err());
+}
+
+#[test]
+fn limits_are_read_and_must_let_something_through() {
+    let config = valid("kinds: [pods]\nlimits: {callsOfOne: 6000, unreadOfOne: 256Mi}\n");
+    assert_eq!(config.limits.calls_of_one, 6_000);
+    assert_eq!(config.limits.unread_of_one, 256 << 20);
+    assert_eq!(config.limits.calls, 10_000);
+    for wrong in [
+        "calls: 0",
+        "unread: 1Mi",
+        "callsPerSecond: many",
+        "streams: 5",
+    ] {
+        errors(&format!("kinds: [pods]\nlimits: {{{wrong}}}\n"));
+    }
 }
 
 #[test]

@@ -39,6 +39,36 @@ pub struct SensitiveConfig {
     pub with_data: Vec<String>,
 }
 
+/// What callers that sign in may have; see [`crate::auth`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Calls that are open at once, of all.
+    pub calls: u64,
+    /// The same of one identity.
+    pub calls_of_one: u64,
+    /// New calls a second, of all.
+    pub calls_per_second: u64,
+    /// The same of one identity.
+    pub calls_per_second_of_one: u64,
+    /// Bytes that were made and are not read, of all.
+    pub unread: u64,
+    /// The same of one identity.
+    pub unread_of_one: u64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            calls: 10_000,
+            calls_of_one: 2_000,
+            calls_per_second: 5_000,
+            calls_per_second_of_one: 500,
+            unread: 1 << 30,
+            unread_of_one: 128 << 20,
+        }
+    }
+}
+
 impl AuthConfig {
     /// Whether anybody has to say who it is. Where nothing is configured, calls from this machine are all there
     /// are, and need not.
@@ -55,6 +85,14 @@ impl AuthConfig {
 pub(super) const AUTH: [&str; 3] = ["tokens", "clientCertificates", "insecureLoopback"];
 pub(super) const TLS: [&str; 2] = ["certificate", "key"];
 pub(super) const SENSITIVE: [&str; 2] = ["kinds", "withData"];
+pub(super) const LIMITS: [&str; 6] = [
+    "calls",
+    "callsOfOne",
+    "callsPerSecond",
+    "callsPerSecondOfOne",
+    "unread",
+    "unreadOfOne",
+];
 /// What tokens are for, where the config does not say.
 const AUDIENCE: &str = "informerd";
 
@@ -123,6 +161,34 @@ pub(super) fn sensitive(reader: &mut Reader, field: &Field<'_>) -> SensitiveConf
     SensitiveConfig {
         kinds: names("kinds"),
         with_data: names("withData"),
+    }
+}
+
+pub(super) fn limits(reader: &mut Reader, field: &Field<'_>, limits: &mut LimitsConfig) {
+    let map = reader.map(field, &LIMITS);
+    let LimitsConfig {
+        calls,
+        calls_of_one,
+        calls_per_second,
+        calls_per_second_of_one,
+        unread,
+        unread_of_one,
+    } = limits;
+    for (key, limit) in [
+        ("calls", calls),
+        ("callsOfOne", calls_of_one),
+        ("callsPerSecond", calls_per_second),
+        ("callsPerSecondOfOne", calls_per_second_of_one),
+    ] {
+        if let Some(field) = map.get(key) {
+            set(limit, reader.number(&field, 1..=1_000_000));
+        }
+    }
+    for (key, limit) in [("unread", unread), ("unreadOfOne", unread_of_one)] {
+        if let Some(field) = map.get(key) {
+            // One message must fit.
+            set(limit, reader.bytes(&field, 8 << 20..=1 << 40));
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -23,7 +23,8 @@ use super::{
 };
 use crate::{
     auth::{
-        Attributes, AuthError, Lease, Over, Peer, ResourceAttributes, Slot, Subject, Verb, denied,
+        Attributes, AuthError, Lease, Over, Peer, ResourceAttributes, Room, Slot, Subject, Verb,
+        denied,
     },
     object::selector::{FieldSelector, LabelSelector},
 };
@@ -32,6 +33,7 @@ use crate::{
 pub(super) struct Entered {
     pub(super) subject: Subject,
     slot: Slot,
+    room: Room,
     /// Of what is sent over a time.
     lease: Option<Lease>,
     is_watch: bool,
@@ -73,6 +75,7 @@ impl KubeApi {
         Ok(Some(Entered {
             is_watch: verb == "watch",
             subject,
+            room: slot.room(peer),
             slot,
             lease,
         }))
@@ -87,6 +90,7 @@ impl Entered {
             let held = Held {
                 body,
                 over,
+                room: self.room,
                 is_watch: self.is_watch,
                 has_ended: false,
                 _lease: self.lease,
@@ -101,6 +105,7 @@ impl Entered {
 struct Held {
     body: Body,
     over: Option<BoxFuture<'static, Over>>,
+    room: Room,
     is_watch: bool,
     has_ended: bool,
     _lease: Option<Lease>,
@@ -130,7 +135,10 @@ impl http_body::Body for Held {
             };
             return Poll::Ready(Some(last));
         }
-        Pin::new(&mut self.body).poll_frame(cx)
+        ready!(self.room.poll(cx));
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let counted = |frame: Frame<Bytes>| frame.map_data(|bytes| self.room.count(bytes));
+        Poll::Ready(frame.map(|frame| frame.map(counted)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,7 +1,7 @@
 //! HTTP/1.1 and HTTP/2 on one port, with TLS or, on loopback, without; there HTTP/2 is spoken by those who know
 //! beforehand.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, time::Duration};
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -16,12 +16,14 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::Semaphore,
 };
 use tracing::{debug, warn};
 
 use super::{Body, KubeApi, Peer, Status};
-use crate::{auth::Presented, tls::Acceptor};
+use crate::{
+    auth::{Connections, Presented},
+    tls::Acceptor,
+};
 
 /// Until the headers of a request are there; also how long an idle connection is kept.
 const HEADERS: Duration = Duration::from_secs(120);
@@ -31,8 +33,14 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const STREAMS: u32 = 1000;
 /// Largest header list that is read.
 const MAX_HEADERS: usize = 64 << 10;
-/// Connections at once. Whoever comes beyond is cut at once, so that those that are there stay well.
-const MAX_CONNECTIONS: usize = 4096;
+/// Largest frame that is read.
+const MAX_FRAME: u32 = 16 << 10;
+/// Most that is made ready for one stream of HTTP/2 beyond what its reader takes.
+const MAX_SEND: usize = 256 << 10;
+/// Streams that a peer may have reset before anybody looked at them; and those that were reset for its errors.
+/// Whoever does more of that is cut off.
+const MAX_RESETS: usize = 64;
+const MAX_ERROR_RESETS: usize = 256;
 
 impl KubeApi {
     /// Accepts connections until the shutdown begins to drain, then waits for the open requests to end; the caller
@@ -43,7 +51,7 @@ impl KubeApi {
     /// The listener has no address.
     pub async fn serve(self, listener: TcpListener, tls: Option<Acceptor>) -> io::Result<()> {
         let is_loopback = listener.local_addr()?.ip().is_loopback();
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let connections = Connections::default();
         let graceful = GracefulShutdown::new();
         let holds = self.0.holds.clone();
         let mut expiring = std::pin::pin!(async move { holds.run().await });
@@ -69,8 +77,7 @@ impl KubeApi {
                 debug!(%error, "a connection closed at once");
                 continue;
             }
-            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-                metrics::counter!("informerd_connections_refused_total").increment(1);
+            let Some(place) = connections.enter(peer.ip()) else {
                 continue;
             };
             let (api, tls) = (self.clone(), tls.clone());
@@ -80,7 +87,7 @@ impl KubeApi {
                 chain: Vec::new(),
             };
             tokio::spawn(async move {
-                let _permit = permit;
+                let _place = place;
                 let Some(tls) = tls else {
                     return api
                         .connection(server, socket, presented, is_loopback, watcher)
@@ -156,6 +163,10 @@ fn server() -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
         .max_concurrent_streams(STREAMS)
+        .max_frame_size(MAX_FRAME)
+        .max_send_buf_size(MAX_SEND)
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(MAX_ERROR_RESETS)
         .max_header_list_size(MAX_HEADERS as u32);
     server
 }

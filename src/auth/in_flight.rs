@@ -1,0 +1,200 @@
+//! Bytes that were made for callers and that have not left the process: what consumers that do not read cost.
+//!
+//! HTTP/2 takes from a stream what its consumer said that it has room for, and a consumer may say that of gigabytes
+//! and then not read. So what is taken is counted until it is written, on each connection and for each identity, and
+//! beyond a limit nothing more is given out there until some of it is. That holds up streams of that connection, or
+//! of that identity, and no others.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::Bytes;
+
+/// What is on its way to somebody.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    limit: usize,
+    bytes: AtomicUsize,
+    /// Streams that wait for room.
+    waiting: Mutex<Vec<Waker>>,
+}
+
+/// The room that a call has for what it sends.
+#[derive(Clone, Debug)]
+pub struct Room(Arc<Within>);
+
+#[derive(Debug)]
+struct Within {
+    /// Its connection's and its identity's.
+    own: [Arc<InFlight>; 2],
+    /// Everybody's, which holds up nobody.
+    all: Arc<InFlight>,
+}
+
+/// A piece that is on its way.
+struct Counted {
+    bytes: Bytes,
+    room: Room,
+}
+
+impl InFlight {
+    /// Up to so many bytes, and the piece that goes beyond.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            bytes: AtomicUsize::new(0),
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// How many bytes there are.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the limit is reached.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes.load(Ordering::SeqCst) >= self.limit
+    }
+
+    /// Until there is room for one more piece.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_full() {
+            return Poll::Ready(());
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|waker| !waker.will_wake(cx.waker()));
+        waiting.push(cx.waker().clone());
+        drop(waiting);
+        // Some may have left before we stood in line.
+        match self.is_full() {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        }
+    }
+
+    fn leave(&self, bytes: usize) {
+        let before = self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        if before >= self.limit && before - bytes < self.limit {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            for waker in waiting.drain(..) {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl Room {
+    pub(super) fn new(own: [&Arc<InFlight>; 2], all: &Arc<InFlight>) -> Self {
+        let all = all.clone();
+        let own = own.map(Arc::clone);
+        Self(Arc::new(Within { own, all }))
+    }
+
+    /// Until there is room for one more piece.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        for own in &self.0.own {
+            ready!(own.poll_room(cx));
+        }
+        Poll::Ready(())
+    }
+
+    /// Whether half of it is taken: then it is time for smaller pieces.
+    pub fn is_tight(&self) -> bool {
+        self.gauges().any(|one| one.bytes() > one.limit / 2)
+    }
+
+    /// The same bytes, counted until they are dropped.
+    pub fn count(&self, bytes: Bytes) -> Bytes {
+        if bytes.is_empty() {
+            return bytes;
+        }
+        for one in self.gauges() {
+            one.bytes.fetch_add(bytes.len(), Ordering::SeqCst);
+        }
+        let room = self.clone();
+        Bytes::from_owner(Counted { bytes, room })
+    }
+
+    fn gauges(&self) -> impl Iterator<Item = &Arc<InFlight>> {
+        self.0.own.iter().chain([&self.0.all])
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        for one in self.room.gauges() {
+            one.leave(self.bytes.len());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, time::Duration};
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn gauge(limit: usize) -> Arc<InFlight> {
+        Arc::new(InFlight::new(limit))
+    }
+
+    fn piece(len: usize) -> Bytes {
+        vec![0; len].into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn beyond_the_limit_nothing_is_given_out_until_something_is_written() {
+        let (connection, wide) = (gauge(100), gauge(1000));
+        let room = Room::new([&connection, &wide], &wide);
+        let wait = || poll_fn(|cx| room.poll(cx));
+        wait().await;
+        let first = room.count(piece(90));
+        wait().await;
+        let second = room.count(piece(90));
+        assert_eq!((connection.bytes(), first.len()), (180, 90));
+        assert!(timeout(Duration::from_secs(1), wait()).await.is_err());
+        let waiting = tokio::spawn({
+            let room = room.clone();
+            async move { poll_fn(|cx| room.poll(cx)).await }
+        });
+        tokio::task::yield_now().await;
+        // A slice keeps what it is a slice of.
+        let part = second.slice(0..1);
+        drop(second);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(part);
+        let woken = timeout(Duration::from_secs(1), waiting).await;
+        woken.expect("woken").expect("no panic");
+        drop(first);
+        assert_eq!(connection.bytes(), 0);
+    }
+
+    #[test]
+    fn a_piece_counts_for_its_connection_and_for_its_identity() {
+        let (connection, identity, all) = (gauge(100), gauge(1000), gauge(1000));
+        let room = Room::new([&connection, &identity], &all);
+        let sent = room.count(piece(60));
+        assert!(room.is_tight());
+        assert!(!Room::new([&identity, &identity], &all).is_tight());
+        let counted = [&connection, &identity, &all].map(|one| one.bytes());
+        assert_eq!(counted, [60, 60, 60]);
+        drop(sent);
+        let counted = [&connection, &identity, &all].map(|one| one.bytes());
+        assert_eq!(counted, [0, 0, 0]);
+    }
+}
