@@ -20,6 +20,7 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use informerd::{
+    api::Access,
     cache::Writer,
     object::Object,
     proto::{
@@ -231,7 +232,7 @@ fn run(mode: &str, case: &Case) -> Run {
 fn serve(mode: &str, streams: usize, events: usize, pace: usize) {
     let runtime = Runtime::new().expect("a runtime");
     let objects: Vec<Object> = (0..OBJECTS).map(|n| pod(n, 1, 0)).collect();
-    let (writer, api) = server::shard(Vec::new());
+    let (writer, api) = server::shard(Vec::new(), Access::Open);
     let (listener, port) = runtime.block_on(server::listen());
     // Nobody may lose anything, however late: room for all.
     #[expect(clippy::disallowed_methods, reason = "this is what it is refused for")]
@@ -314,7 +315,7 @@ fn drain(port: u16, streams: usize, together: usize, events: usize) {
             if opened % together == 0 {
                 channel = sink::connect(port).await;
             }
-            let mut stream = sink::watch(channel.clone()).await;
+            let mut stream = sink::watch(channel.clone(), None).await;
             let delivered = delivered.clone();
             tokio::spawn(async move {
                 loop {

@@ -14,6 +14,7 @@ use std::{
 
 use hdrhistogram::Histogram;
 use informerd::{
+    api::Access,
     cache::{Limits, Writer},
     digest,
     object::Object,
@@ -180,7 +181,7 @@ fn run(changes: usize, with_sleeper: bool) -> Run {
 fn serve(changes: usize) {
     let runtime = Runtime::new().expect("a runtime");
     let objects = (0..OBJECTS).map(|n| Arc::new(pod(n, 1, 0))).collect();
-    let (writer, api) = server::shard(objects);
+    let (writer, api) = server::shard(objects, Access::Open);
     let (listener, port) = runtime.block_on(server::listen());
     let consumers = api.consumers().clone();
     runtime.spawn(async move { consumers.watch_over(|| ()).await });
@@ -228,7 +229,7 @@ fn read(port: u16, changes: usize) {
     runtime.block_on(async {
         let mut readers = Vec::new();
         for _ in 0..READERS {
-            let mut stream = sink::watch(sink::connect(port).await).await;
+            let mut stream = sink::watch(sink::connect(port).await, None).await;
             let all = all.clone();
             readers.push(tokio::spawn(async move {
                 let mut latencies = Histogram::<u64>::new(3).expect("three digits are few");

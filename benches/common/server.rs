@@ -3,17 +3,18 @@
 use std::{sync::Arc, time::Instant};
 
 use informerd::{
-    api::{Api, Settings},
+    api::{Access, Api, Settings},
     cache::{Catalog, History, Identity, Kind, Limits, Phase, Unreadable, Writer},
     object::{Object, Selectable},
+    readiness::Board,
     shutdown::Shutdown,
     telemetry,
 };
 use socket2::SockRef;
 use tokio::net::TcpListener;
 
-/// A complete shard with these objects at revision 1, and the services over it.
-pub fn shard(objects: Vec<Arc<Object>>) -> (Writer<Object>, Api) {
+/// A complete shard with these objects at revision 1, and the services over it for whoever has access.
+pub fn shard(objects: Vec<Arc<Object>>, access: Access) -> (Writer<Object>, Api) {
     let mut writer = Writer::new("", Limits::default(), Instant::now());
     let shards = vec![writer.shard().clone()];
     let kind = Arc::new(Kind::new("pods", true, false, 7, shards));
@@ -31,17 +32,22 @@ pub fn shard(objects: Vec<Arc<Object>>) -> (Writer<Object>, Api) {
     writer.replace(objects, &Unreadable::default(), 1, History::Same, now);
     writer.prove(now);
     writer.set_status(Phase::Live, "", "");
-    let api = Api::new(
+    let api = Api::with_board(
         Catalog::new(vec![kind]),
+        Board::new([""; 0], Limits::default()),
+        None,
+        None,
         Settings::default(),
+        access,
         Shutdown::new(),
     );
     (writer, api)
 }
 
-/// A port of its own, and logging as in the daemon: without any, disabled spans cost more than with.
+/// A port of its own, and logging as in the daemon: without any, disabled spans cost more than with. Callers that are
+/// refused are not what is printed.
 pub async fn listen() -> (TcpListener, u16) {
-    telemetry::init(telemetry::Format::Text, "warn").expect("it is the first");
+    telemetry::init(telemetry::Format::Text, "warn,informerd::audit=off").expect("it is the first");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     // Pacing, which some machines have as their default, is for networks: on loopback its timers cost more than
     // what they pace. Connections inherit it.

@@ -49,8 +49,8 @@ pub async fn connect(port: u16) -> Channel {
         .expect("the server listens")
 }
 
-/// A watch of all pods, up to the end of its initial state.
-pub async fn watch(channel: Channel) -> Streaming<Seen> {
+/// A watch of all pods, up to the end of its initial state; of somebody with this token.
+pub async fn watch(channel: Channel, token: Option<&str>) -> Streaming<Seen> {
     let mut grpc = Grpc::new(channel).max_decoding_message_size(64 << 20);
     grpc.ready().await.expect("the connection is open");
     let path = PathAndQuery::from_static("/informerd.v1.CacheService/WatchObjects");
@@ -62,9 +62,12 @@ pub async fn watch(channel: Channel) -> Streaming<Seen> {
         }),
         ..WatchObjectsRequest::default()
     };
-    let stream = grpc
-        .server_streaming(tonic::Request::new(request), path, codec)
-        .await;
+    let mut request = tonic::Request::new(request);
+    if let Some(token) = token {
+        let bearer = format!("Bearer {token}").parse().expect("a header");
+        request.metadata_mut().insert("authorization", bearer);
+    }
+    let stream = grpc.server_streaming(request, path, codec).await;
     let mut stream = stream.expect("the watch opens").into_inner();
     loop {
         let message = next(&mut stream).await;

@@ -8,7 +8,8 @@ use informerd::{
     proto::{
         GetObjectRequest, GetReadinessRequest, ListConsumersRequest, ListKindsRequest,
         ListObjectsRequest, ListReadinessRequest, MarkType, ReadinessScope, Scope, Target, View,
-        WatchObjectsRequest, WatchReadinessRequest, cache_service_client::CacheServiceClient,
+        WaitReadinessRequest, WatchObjectsRequest, WatchReadinessRequest,
+        cache_service_client::CacheServiceClient,
         introspection_service_client::IntrospectionServiceClient,
         readiness_service_client::ReadinessServiceClient,
     },
@@ -26,6 +27,7 @@ use crate::{
     support::{discard, eventually, informerd, namespace, scope, succeeded},
 };
 
+mod hostile;
 mod retraction;
 mod rotation;
 
@@ -241,6 +243,22 @@ impl Cell {
                 )
                 .await
             }
+            "WaitReadiness" => {
+                let target = informerd::proto::WaitTarget {
+                    target,
+                    ..Default::default()
+                };
+                let request = WaitReadinessRequest {
+                    targets: vec![target],
+                    timeout: Some(prost_types::Duration {
+                        seconds: 0,
+                        nanos: 1_000_000,
+                    }),
+                    ..Default::default()
+                };
+                let request = caller.ask(request);
+                first(caller.readiness().wait_readiness(request).await).await
+            }
             "kube get" | "kube list" => return caller.kube(&self.scope, false).await,
             "kube watch" => return caller.kube(&self.scope, true).await,
             other => panic!("{other}"),
@@ -401,6 +419,9 @@ async fn every_call_is_allowed_exactly_where_the_api_server_allows_it() {
     add("GetReadiness", "pods", &["trust-a"], "web");
     add("GetReadiness", "pods", &["trust-a"], "other");
     add("GetReadiness", "deploy", &["trust-b"], "web");
+    add("WaitReadiness", "pods", &["trust-a"], "web");
+    add("WaitReadiness", "pods", &["trust-a"], "other");
+    add("WaitReadiness", "deploy", &["trust-b"], "web");
 
     for resource in ["po", "configmaps", "deploy"] {
         for namespaces in [&[][..], &["trust-a"], &["trust-b"]] {
