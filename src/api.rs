@@ -280,6 +280,7 @@ fn caller(extensions: &http::Extensions, user_agent: Option<&str>) -> Caller {
         peer: asking.peer().and_then(Peer::address),
         user_agent: user_agent.unwrap_or_default().chars().take(256).collect(),
         subject: asking.subject().cloned(),
+        ended: Arc::default(),
     }
 }
 

@@ -34,7 +34,7 @@ mod secret;
 mod tests;
 
 pub use attributes::{Attributes, ResourceAttributes, Verb};
-pub use audit::denied;
+pub use audit::{Called, allowed, denied};
 pub use authenticate::{Authentication, CertificateTrust, Presented};
 pub use authorize::Urgency;
 pub use calls::{Limits, Slot};

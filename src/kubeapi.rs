@@ -57,8 +57,8 @@ mod watch;
 pub use body::{Body, BodyError, full, json, stream, text};
 pub use options::Query;
 pub use read::{
-    Opened, Other, Patience, PrinterColumn, Proven, Read, Reader, Resource, Schema, Subresource,
-    Target, Wanted,
+    Ended, Opened, Other, Patience, PrinterColumn, Proven, Read, Reader, Resource, Schema,
+    Subresource, Target, Wanted,
 };
 pub use status::{Cause, Details, Invalid, Status, qualified};
 
@@ -95,6 +95,7 @@ impl fmt::Debug for KubeApi {
 struct Asker {
     address: Option<SocketAddr>,
     subject: Option<Subject>,
+    ended: Ended,
 }
 
 /// A request for objects, taken apart.
@@ -171,6 +172,10 @@ impl KubeApi {
         let asker = Asker {
             address: peer.address(),
             subject: entered.as_ref().map(|entered| entered.subject.clone()),
+            ended: entered
+                .as_ref()
+                .map(|entered| entered.ended.clone())
+                .unwrap_or_default(),
         };
         let response = self.route(route, request, &asker).await;
         match entered {
@@ -667,6 +672,7 @@ fn opened(ask: &Ask<'_>, verb: &'static str, options: &ListOptions, form: Form) 
         metadata_only: matches!(form, Form::Metadata { .. }),
         peer: ask.asker.address,
         subject: ask.asker.subject.clone(),
+        ended: ask.asker.ended.clone(),
         user_agent: agent.unwrap_or_default().chars().take(256).collect(),
     }
 }

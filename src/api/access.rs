@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     auth::{
-        Attributes, AuthError, Guard, Lease, Over, Peer, ResourceAttributes, Subject, Verb, denied,
+        Attributes, AuthError, Called, Guard, Lease, Over, Peer, ResourceAttributes, Subject, Verb,
+        denied,
     },
     cache::Identity,
     object::selector::{FieldSelector, LabelSelector},
@@ -71,6 +72,7 @@ pub(super) const CONSUMERS: &str = "/informerd/introspection/consumers";
 pub(super) struct Asking {
     subject: Option<Subject>,
     peer: Option<Peer>,
+    called: Called,
 }
 
 impl Asking {
@@ -78,11 +80,16 @@ impl Asking {
         Self {
             subject: extensions.get().cloned(),
             peer: extensions.get().cloned(),
+            called: extensions.get().cloned().unwrap_or_default(),
         }
     }
 
     pub(super) fn subject(&self) -> Option<&Subject> {
         self.subject.as_ref()
+    }
+
+    fn denied(&self, error: &AuthError) {
+        denied(&self.called, self.subject(), self.peer(), error);
     }
 
     pub(super) fn peer(&self) -> Option<&Peer> {
@@ -306,7 +313,7 @@ impl Api {
             }
         }
         if let Some(error) = refused {
-            denied(asking.subject(), asking.peer(), &error);
+            asking.denied(&error);
             return Err(error.into());
         }
         let rights = Rights {
@@ -331,7 +338,7 @@ impl Api {
         let subject = known(asking)?;
         let allowed = guard.authorize_all(&subject, &all).await;
         if let Err(error) = &allowed {
-            denied(asking.subject(), asking.peer(), error);
+            asking.denied(error);
         }
         allowed?;
         Ok(Admitted {

@@ -43,8 +43,6 @@ pub struct Consumer {
     events: AtomicU64,
     bytes: AtomicU64,
     resets: AtomicU32,
-    /// Why it was ended, where it was not its own will.
-    ended: OnceLock<&'static str>,
     begun: Instant,
     holds: Mutex<Vec<Box<dyn Holding>>>,
 }
@@ -93,6 +91,8 @@ pub struct Caller {
     pub user_agent: String,
     /// Who it is; absent where nobody is asked.
     pub subject: Option<Subject>,
+    /// Why its call is ended, where that is not its own will.
+    pub ended: Arc<OnceLock<&'static str>>,
 }
 
 /// What was asked for, as it was.
@@ -138,7 +138,6 @@ impl Consumers {
             events: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             resets: AtomicU32::new(0),
-            ended: OnceLock::new(),
             begun: super::now(),
             holds: Mutex::default(),
         });
@@ -220,7 +219,7 @@ impl Consumer {
     /// Says why it ends, if that is not its own will.
     pub fn ends(&self, reason: &'static str) {
         // The first reason is the reason.
-        let _ = self.ended.set(reason);
+        let _ = self.caller.ended.set(reason);
     }
 
     /// Who reads what, from where; and once it is over, how long, how much and why it ended. Where nobody is asked
@@ -248,7 +247,7 @@ impl Consumer {
             seconds = over.then(|| super::now().saturating_duration_since(self.begun).as_secs_f64()),
             events = over.then(|| self.events.load(Ordering::Relaxed)),
             bytes = over.then(|| self.bytes.load(Ordering::Relaxed)),
-            why = over.then(|| *self.ended.get().unwrap_or(&"the client went, or has it all")),
+            why = over.then(|| *self.caller.ended.get().unwrap_or(&"the client went, or has it all")),
         );
     }
 

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Api, Error,
     access::{Access, Admitted, Asking},
+    consumers::{Asked, Caller},
     freshness, now,
     token::{Token, TokenPosition},
     wait,
@@ -205,6 +206,7 @@ impl ReadinessService for Readiness {
         request: Request<proto::ListReadinessRequest>,
     ) -> Result<Response<Self::ListReadinessStream>, Status> {
         let until = wait::capped(wait::SYNC, wait::deadline(request.metadata().as_ref()));
+        let caller = caller(&request);
         let asking = Asking::of(request.extensions());
         let scope = request.into_inner().scope.unwrap_or_default();
         let admitted = admit_scope(&self.0, &asking, Verb::List, &scope).await?;
@@ -227,17 +229,23 @@ impl ReadinessService for Readiness {
             count: 0,
         };
         let (sight, held) = (Sight::new(&self.0, admitted.clone()), admitted.hold());
-        let messages = stream::unfold(Some((list, sight, held)), |list| async {
-            let (mut list, mut sight, held) = list?;
+        let consumers = self.0.consumers();
+        let registration = consumers.enter("ListReadiness", caller, None, asked(scope));
+        let parts = (list, sight, held, registration);
+        let messages = stream::unfold(Some(parts), |parts| async {
+            let (mut list, mut sight, held, registration) = parts?;
             if let Some(error) = held.over() {
+                registration.consumer.ends(error.reason());
                 return Some((Err(error.into()), None));
             }
             let mut message = list.next_message();
             for verdict in &mut message.verdicts {
                 sight.shorten(verdict).await;
             }
+            registration.consumer.sent(message.verdicts.len(), 0);
             let over = message.end.is_some();
-            Some((Ok(message), (!over).then_some((list, sight, held))))
+            let parts = (list, sight, held, registration);
+            Some((Ok(message), (!over).then_some(parts)))
         });
         Ok(Response::new(messages.boxed()))
     }
@@ -248,9 +256,7 @@ impl ReadinessService for Readiness {
         &self,
         request: Request<proto::WatchReadinessRequest>,
     ) -> Result<Response<Self::WatchReadinessStream>, Status> {
-        let user_agent = request.metadata().get("user-agent");
-        let user_agent = user_agent.and_then(|value| value.to_str().ok());
-        let caller = super::caller(request.extensions(), user_agent);
+        let caller = caller(&request);
         let asking = Asking::of(request.extensions());
         let request = request.into_inner();
         let scope = request.scope.clone().unwrap_or_default();
@@ -266,6 +272,7 @@ impl ReadinessService for Readiness {
         request: Request<proto::WaitReadinessRequest>,
     ) -> Result<Response<Self::WaitReadinessStream>, Status> {
         let deadline = wait::deadline(request.metadata().as_ref());
+        let caller = caller(&request);
         let asking = Asking::of(request.extensions());
         let request = request.into_inner();
         waiting::limit(&request)?;
@@ -274,8 +281,30 @@ impl ReadinessService for Readiness {
             let target = asked.target.clone().unwrap_or_default();
             admitted.push(admit_target(&self.0, &asking, Verb::Watch, &target).await?);
         }
-        let waiting = waiting::Waiting::new(&self.0, request, deadline, admitted)?;
+        let waiting = waiting::Waiting::new(&self.0, request, deadline, admitted, caller)?;
         Ok(Response::new(waiting.answers().boxed()))
+    }
+}
+
+/// Who calls.
+fn caller<T>(request: &Request<T>) -> Caller {
+    let user_agent = request.metadata().get("user-agent");
+    let user_agent = user_agent.and_then(|value| value.to_str().ok());
+    super::caller(request.extensions(), user_agent)
+}
+
+/// What is asked for, for those who want to know who reads.
+fn asked(scope: proto::ReadinessScope) -> Asked {
+    Asked {
+        scope: proto::Scope {
+            resource: scope.resources.join(","),
+            namespaces: scope.namespaces,
+            name: scope.names.join(","),
+            label_selector: scope.label_selector,
+            field_selector: String::new(),
+        },
+        view: proto::View::Full.into(),
+        fields: Vec::new(),
     }
 }
 

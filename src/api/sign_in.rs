@@ -15,7 +15,7 @@ use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
 use super::{Error, access::Access};
-use crate::auth::{Peer, Room, Slot, denied};
+use crate::auth::{Called, Peer, Room, Slot, allowed, denied};
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
@@ -73,26 +73,29 @@ where
         Box::pin(async move {
             let peer = request.extensions().get::<Peer>().cloned();
             let peer = peer.unwrap_or_default();
+            let called = Called::new(request.uri().path());
             let refuse = |error| Ok(Status::from(Error::from(error)).into_http());
             let subject = match guard.authenticate(request.headers(), &peer.presented).await {
                 Ok(subject) => subject,
                 Err(error) => {
-                    denied(None, Some(&peer), &error);
+                    denied(&called, None, Some(&peer), &error);
                     return refuse(error);
                 }
             };
             let slot = match guard.enter(&subject) {
                 Ok(slot) => slot,
                 Err(error) => {
-                    denied(Some(&subject), Some(&peer), &error);
+                    denied(&called, Some(&subject), Some(&peer), &error);
                     return refuse(error);
                 }
             };
+            allowed(&called, &subject, &peer);
             let room = slot.room(&peer);
             // What is logged must not have it, whatever is logged.
             request.headers_mut().remove(http::header::AUTHORIZATION);
             request.extensions_mut().insert(subject);
             request.extensions_mut().insert(room.clone());
+            request.extensions_mut().insert(called);
             let response = inner.call(request).await?;
             let counted = |body| Counted {
                 body,
@@ -138,16 +141,19 @@ impl http_body::Body for Counted {
 mod tests {
     use std::sync::Arc;
 
+    use futures::{FutureExt, StreamExt};
+    use http_body_util::BodyExt;
     use tonic::Code;
     use tower::{ServiceExt, service_fn};
 
     use super::*;
     use crate::auth::{Authentication, Guard, Limits, Settings, Subject, fake::FakeReviews};
 
-    /// Answers each call with the user that it was let in as.
+    /// Answers each call with the user that it was let in as, and so many pieces of 60 bytes.
     fn behind_the_door(
         reviews: &FakeReviews,
         limits: Limits,
+        pieces: usize,
     ) -> impl Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
     {
         let how = Authentication {
@@ -163,14 +169,17 @@ mod tests {
             guard,
             names: Arc::new(|_| None),
         };
-        let inner = service_fn(|request: http::Request<Body>| async move {
+        let inner = service_fn(move |request: http::Request<Body>| async move {
             assert!(!request.headers().contains_key("authorization"));
             let user = request
                 .extensions()
                 .get::<Subject>()
                 .map(|subject| subject.identity().user.clone());
             // A stream that stays open.
-            let frames = futures::stream::pending::<Result<Frame<Bytes>, Status>>();
+            let piece = || Ok::<_, Status>(Frame::data(Bytes::from(vec![0; 60])));
+            let frames = futures::stream::repeat_with(piece)
+                .take(pieces)
+                .chain(futures::stream::pending());
             let body = Body::new(http_body_util::StreamBody::new(frames));
             let mut response = http::Response::new(body);
             if let Some(user) = user {
@@ -204,7 +213,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn cve_2026_39429_nobody_reaches_the_cache_without_credentials() {
         let reviews = FakeReviews::default();
-        let mut service = behind_the_door(&reviews, Limits::default());
+        let mut service = behind_the_door(&reviews, Limits::default(), 0);
         for path in [
             LIST,
             "/informerd.v1.CacheService/GetObject",
@@ -228,9 +237,42 @@ mod tests {
     async fn whoever_is_let_in_is_known_to_what_is_behind_and_its_token_is_not() {
         let reviews = FakeReviews::default();
         reviews.give("t", "alice", &["informerd"]);
-        let mut service = behind_the_door(&reviews, Limits::default());
+        let mut service = behind_the_door(&reviews, Limits::default(), 0);
         let answer = call(&mut service, LIST, Some("t")).await;
         assert_eq!(answer.headers()["user"], "alice");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_is_given_no_more_than_may_be_unread() {
+        let reviews = FakeReviews::default();
+        for name in ["alice", "bob"] {
+            reviews.give(name, name, &["informerd"]);
+        }
+        let limits = Limits {
+            bytes_of_one: 100,
+            ..Limits::default()
+        };
+        let mut service = behind_the_door(&reviews, limits, 9);
+        let mut first = call(&mut service, LIST, Some("alice")).await.into_body();
+        let mut second = call(&mut service, LIST, Some("alice")).await.into_body();
+        let one = first.frame().await;
+        let other = second.frame().await;
+        for stream in [&mut first, &mut second] {
+            assert!(
+                stream.frame().now_or_never().is_none(),
+                "120 bytes are unread"
+            );
+        }
+        let refused = call(&mut service, LIST, Some("alice")).await;
+        assert_eq!(code(&refused), Code::ResourceExhausted);
+        let mut bob = call(&mut service, LIST, Some("bob")).await.into_body();
+        assert!(
+            bob.frame().await.is_some(),
+            "that is nobody else's business"
+        );
+        drop(other);
+        assert!(first.frame().await.is_some());
+        drop(one);
     }
 
     #[tokio::test(start_paused = true)]
@@ -241,7 +283,7 @@ mod tests {
             calls_of_one: 1,
             ..Limits::default()
         };
-        let mut service = behind_the_door(&reviews, limits);
+        let mut service = behind_the_door(&reviews, limits, 0);
         let open = call(&mut service, LIST, Some("a")).await;
         let refused = call(&mut service, LIST, Some("a")).await;
         assert_eq!(code(&refused), Code::ResourceExhausted);

@@ -250,9 +250,9 @@ async fn from_this_machine_no_credentials_are_needed_but_wrong_ones_are_refused(
     assert!(is_unauthenticated(wrong));
 }
 
+/// CVE-2026-61682: headers that say who somebody is were believed.
 #[tokio::test(start_paused = true)]
-async fn headers_that_name_an_identity_are_not_believed_but_held_against_the_right_to_impersonate()
-{
+async fn cve_2026_61682_headers_that_name_an_identity_are_held_against_the_right_to_impersonate() {
     let world = tokens();
     world.reviews.give("t", "alice", &["informerd"]);
     let mut asked = headers("t");

@@ -42,6 +42,7 @@ pub(super) fn enter(consumers: &Arc<Consumers>, opened: Opened) -> Box<dyn Reade
         peer: opened.peer,
         user_agent: opened.user_agent,
         subject: opened.subject,
+        ended: opened.ended,
     };
     let kind = Some(Arc::clone(&opened.resource.kind));
     Box::new(Entered(consumers.enter(method, caller, kind, asked)))

@@ -16,15 +16,15 @@ use super::{
     KubeApi,
     body::{Body, BodyError},
     options::Query,
-    read::Target,
+    read::{Ended, Target},
     route::Route,
     status::Status,
     watch,
 };
 use crate::{
     auth::{
-        Attributes, AuthError, Lease, Over, Peer, ResourceAttributes, Room, Slot, Subject, Verb,
-        denied,
+        Attributes, AuthError, Called, Lease, Over, Peer, ResourceAttributes, Room, Slot, Subject,
+        Verb, allowed, denied,
     },
     object::selector::{FieldSelector, LabelSelector},
 };
@@ -36,6 +36,8 @@ pub(super) struct Entered {
     room: Room,
     /// Of what is sent over a time.
     lease: Option<Lease>,
+    /// For those who account for it.
+    pub(super) ended: Ended,
     is_watch: bool,
 }
 
@@ -55,14 +57,19 @@ impl KubeApi {
         if matches!(route, Route::Health) {
             return Ok(None);
         }
+        let called = Called::new(uri.path());
+        let refused = |subject: Option<&Subject>, error: AuthError| {
+            denied(&called, subject, Some(peer), &error);
+            status(&error)
+        };
         let subject = guard.authenticate(headers, &peer.presented).await;
-        let subject = subject.map_err(|error| refused(None, peer, &error))?;
-        let slot = guard
-            .enter(&subject)
-            .map_err(|error| refused(Some(&subject), peer, &error))?;
+        let subject = subject.map_err(|error| refused(None, error))?;
+        let slot = guard.enter(&subject);
+        let slot = slot.map_err(|error| refused(Some(&subject), error))?;
         let needed = needed(route, uri)?;
-        let allowed = guard.authorize(&subject, &needed).await;
-        allowed.map_err(|error| refused(Some(&subject), peer, &error))?;
+        let may = guard.authorize(&subject, &needed).await;
+        may.map_err(|error| refused(Some(&subject), error))?;
+        allowed(&called, &subject, peer);
         let verb = match route {
             Route::Objects(target) => target.verb,
             _ => "get",
@@ -76,6 +83,7 @@ impl KubeApi {
             is_watch: verb == "watch",
             subject,
             room: slot.room(peer),
+            ended: Ended::default(),
             slot,
             lease,
         }))
@@ -91,6 +99,7 @@ impl Entered {
                 body,
                 over,
                 room: self.room,
+                ended: self.ended,
                 is_watch: self.is_watch,
                 has_ended: false,
                 _lease: self.lease,
@@ -106,6 +115,7 @@ struct Held {
     body: Body,
     over: Option<BoxFuture<'static, Over>>,
     room: Room,
+    ended: Ended,
     is_watch: bool,
     has_ended: bool,
     _lease: Option<Lease>,
@@ -127,6 +137,8 @@ impl http_body::Body for Held {
             && let Poll::Ready(over) = over.poll_unpin(cx)
         {
             self.has_ended = true;
+            // The first reason is the reason.
+            let _ = self.ended.set(over.as_str());
             let status = status_of(&over);
             // A watch can say so; of anything else the reader must see that it is not all there.
             let last = match self.is_watch {
@@ -200,11 +212,6 @@ fn needed(route: &Route, uri: &Uri) -> Result<Attributes, Status> {
         on.namespace = on.name.clone();
     }
     Ok(on.into())
-}
-
-fn refused(subject: Option<&Subject>, peer: &Peer, error: &AuthError) -> Status {
-    denied(subject, Some(peer), error);
-    status(error)
 }
 
 /// As the API server words it.

@@ -3,7 +3,11 @@
 //! Objects are always in a [`Kind`]: states, journal and revisions are the cache's. A [`Read`] adds what the cache
 //! cannot know: under which names a kind is served, how a state is proven current, and who answers what is no read.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
@@ -222,7 +226,12 @@ pub struct Opened {
     pub subject: Option<Subject>,
     /// Who asks, in its own words.
     pub user_agent: String,
+    /// Why it is ended, where that is not the reader's own will.
+    pub ended: Ended,
 }
+
+/// Why an answer is ended before its end, once that is known.
+pub type Ended = Arc<OnceLock<&'static str>>;
 
 /// A watch or list under way. It ends when this is dropped.
 pub trait Reader: Send + Sync {

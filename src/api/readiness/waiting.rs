@@ -19,7 +19,9 @@ use crate::{
     api::{
         Api, Error,
         access::{Admitted, Held},
-        ask, now,
+        ask,
+        consumers::{Asked, Caller, Registration},
+        now,
     },
     cache::{Subscription, WakeScope},
     object::{Key, Object},
@@ -55,6 +57,7 @@ pub(super) struct Waiting {
     told: HashMap<usize, (String, String)>,
     begun: bool,
     over: bool,
+    registration: Registration,
     held: Held,
     sight: Sight,
 }
@@ -113,6 +116,7 @@ impl Waiting {
         request: proto::WaitReadinessRequest,
         deadline: Option<Duration>,
         admitted: Vec<Admitted>,
+        caller: Caller,
     ) -> Result<Self, Error> {
         let want = want(&request)?;
         let timeout = ask::duration("timeout", request.timeout)?.unwrap_or(TIMEOUT);
@@ -123,6 +127,7 @@ impl Waiting {
         // Its own timeout would leave the caller without the answer.
         let timeout = deadline.map_or(timeout, |deadline| timeout.min(deadline.mul_f64(0.95)));
         limit(&request)?;
+        let asked = asked(&request);
         let mut targets = Vec::new();
         let mut all = Admitted::default();
         for (asked, admitted) in request.targets.into_iter().zip(admitted) {
@@ -152,6 +157,7 @@ impl Waiting {
             told: HashMap::new(),
             begun: false,
             over: false,
+            registration: api.0.consumers.enter("WaitReadiness", caller, None, asked),
             held: all.hold(),
             sight: Sight::new(api, all),
         })
@@ -165,6 +171,7 @@ impl Waiting {
             let mut answer = waiting.next().await?;
             if let Ok(answer) = &mut answer {
                 waiting.sight.shorten_wait(answer).await;
+                waiting.registration.consumer.sent(1, 0);
             }
             Some((answer.map_err(Status::from), waiting))
         })
@@ -177,6 +184,7 @@ impl Waiting {
             }
             if let Some(over) = self.held.over() {
                 self.over = true;
+                self.registration.consumer.ends(over.reason());
                 return Some(Err(over));
             }
             if self.api.is_draining() {
@@ -370,6 +378,28 @@ impl Waiting {
             satisfied: u32::try_from(satisfied).unwrap_or(u32::MAX),
         }
     }
+}
+
+/// What is asked for, for those who want to know who reads.
+fn asked(request: &proto::WaitReadinessRequest) -> Asked {
+    let targets = || {
+        request
+            .targets
+            .iter()
+            .filter_map(|asked| asked.target.as_ref())
+    };
+    let names: Vec<&str> = targets().map(|target| target.name.as_str()).collect();
+    let mut scope = proto::ReadinessScope {
+        resources: targets().map(|target| target.resource.clone()).collect(),
+        namespaces: targets().map(|target| target.namespace.clone()).collect(),
+        names: vec![names.join(",")],
+        ..Default::default()
+    };
+    for all in [&mut scope.resources, &mut scope.namespaces] {
+        all.sort_unstable();
+        all.dedup();
+    }
+    super::asked(scope)
 }
 
 /// Whether so many targets can be waited for.

@@ -15,7 +15,7 @@ use crate::{
         Api, Error,
         access::{Admitted, Held},
         ask,
-        consumers::{Asked, Caller, Registration},
+        consumers::{Caller, Registration},
         duration,
         merge::{Merge, Next, reason_word},
         messages::Work,
@@ -77,17 +77,7 @@ impl Watch {
         }
         let interval = ask::bookmark_interval(request.bookmark_interval)?;
         let bookmark_interval = interval.unwrap_or(api.0.settings.bookmark_interval);
-        let asked = Asked {
-            scope: proto::Scope {
-                resource: scope.resources.join(","),
-                namespaces: scope.namespaces,
-                name: scope.names.join(","),
-                label_selector: scope.label_selector,
-                field_selector: String::new(),
-            },
-            view: proto::View::Full.into(),
-            fields: Vec::new(),
-        };
+        let asked = super::asked(scope);
         let notify = Arc::new(Notify::new());
         let shards = cases.all.iter().map(|case| case.judged.shard().clone());
         let merge = Merge::new(

@@ -5,6 +5,7 @@ use tonic::Request;
 use super::*;
 use crate::auth::{Authentication, Guard, Presented, Subject, fake::FakeReviews};
 
+const TOKEN: &str = "s3cr3t-t0ken";
 const WATCH_DEFAULT: &str = r#"watch resource "pods" in API group "" in the namespace "default""#;
 const WATCH_ALL: &str = r#"watch resource "pods" in API group "" at the cluster scope"#;
 
@@ -24,8 +25,9 @@ async fn guarded() -> Guarded {
     };
     let settings = crate::auth::Settings::default();
     let guard = Guard::new(how, Arc::new(reviews.clone()), settings).unwrap();
-    reviews.give("t", "alice", &["informerd"]);
-    let headers = [(http::header::AUTHORIZATION, "Bearer t".parse().unwrap())];
+    reviews.give(TOKEN, "alice", &["informerd"]);
+    let bearer = format!("Bearer {TOKEN}");
+    let headers = [(http::header::AUTHORIZATION, bearer.parse().unwrap())];
     let headers = http::HeaderMap::from_iter(headers);
     let nowhere = Arc::new(Presented::default());
     let alice = guard.authenticate(&headers, &nowhere).await.unwrap();
@@ -420,7 +422,7 @@ async fn a_stream_that_retracts_still_ends_with_its_callers_token() {
     let world = guarded().await.with_a_bank(1);
     let mut watch = world.watch(retracting(&["default", "bank"])).await.unwrap();
     watch.initial().await;
-    world.reviews.take("t");
+    world.reviews.take(TOKEN);
     let end = loop {
         let (_, mark) = watch.next().await;
         if mark.r#type() == MarkType::End {
@@ -430,4 +432,91 @@ async fn a_stream_that_retracts_still_ends_with_its_callers_token() {
     assert_eq!(end.reason, "REVOKED");
     let status = watch.try_next().await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
+}
+
+/// The log's lines, as JSON.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Keeps all that this thread logs.
+    fn keep(&self) -> tracing::subscriber::DefaultGuard {
+        let log = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(move || log.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    fn audit(&self) -> Vec<serde_json::Value> {
+        let lines = self.text();
+        let lines = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        let is_audit = |line: &serde_json::Value| line["target"] == "informerd::audit";
+        lines.filter(is_audit).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_saw_what_is_written_down_and_never_what_it_was_or_by_which_token() {
+    let log = Log::default();
+    let _kept = log.keep();
+    let mut world = guarded().await;
+    let denied = refused(world.watch(in_default()).await);
+    assert_eq!(denied.code(), Code::PermissionDenied);
+    world.reviews.allow("alice", WATCH_DEFAULT);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let mut watch = world.watch(in_default()).await.unwrap();
+    watch.initial().await;
+    world.change("default", "web-000", 101);
+    told(&mut watch).await;
+    world.reviews.deny("alice", WATCH_DEFAULT);
+    while watch.try_next().await.is_ok() {}
+    drop(watch);
+
+    let lines = log.audit();
+    let events: Vec<_> = lines.iter().map(|line| line["event"].clone()).collect();
+    assert_eq!(events, ["denied", "opened", "closed"], "{lines:?}");
+    assert_eq!(
+        (&lines[0]["reason"], &lines[0]["user"]),
+        (&"forbidden".into(), &"alice".into())
+    );
+    assert!(lines[0]["why"].as_str().unwrap().contains(WATCH_DEFAULT));
+    for (field, value) in [
+        ("method", "WatchObjects"),
+        ("user", "alice"),
+        ("by", "token"),
+        ("resource", "pods"),
+        ("namespaces", "default"),
+    ] {
+        assert_eq!(lines[1][field], value, "{field}");
+        assert_eq!(lines[2][field], value, "{field}");
+    }
+    assert_eq!(
+        (&lines[2]["events"], &lines[2]["why"]),
+        (&3.into(), &"REVOKED".into())
+    );
+    assert!(lines[2]["seconds"].as_f64().unwrap() > 1.0);
+    // "node-web" stands in each of the objects; the token is the one that alice came with.
+    for secret in ["s3cr3t", "Bearer", "node-web", "containers"] {
+        assert!(!log.text().contains(secret), "{secret}");
+    }
 }
