@@ -37,6 +37,7 @@ mod discovery;
 mod door;
 mod event;
 mod frozen;
+mod greeting;
 mod holds;
 mod list;
 mod openapi;

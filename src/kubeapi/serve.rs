@@ -19,7 +19,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{Body, KubeApi, Peer, Status};
+use super::{Body, KubeApi, Peer, Status, greeting::Greeting};
 use crate::{
     auth::{Connections, Presented},
     tls::Acceptor,
@@ -121,7 +121,7 @@ impl KubeApi {
             async move { Ok::<_, Infallible>(api.take(request, peer, is_loopback).await) }
         });
         let connection = server
-            .serve_connection(TokioIo::new(io), service)
+            .serve_connection(TokioIo::new(Greeting::new(io)), service)
             .into_owned();
         tokio::select! {
             ended = watcher.watch(connection) => {
@@ -197,7 +197,87 @@ fn foreign_host<B>(request: &Request<B>) -> Option<Status> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::Instant,
+    };
+
     use super::*;
+    use crate::kubeapi::{greeting::GREETING, tests::World};
+
+    /// The other end of a connection that is served, and what would end it.
+    fn connect() -> (DuplexStream, GracefulShutdown) {
+        let (client, io) = duplex(1 << 16);
+        let graceful = GracefulShutdown::new();
+        let api = World::new().api;
+        let serving = api.connection(server(), io, Presented::default(), true, graceful.watcher());
+        tokio::spawn(serving);
+        (client, graceful)
+    }
+
+    /// Until the server closes it: what it says, and when it does.
+    async fn until_closed(mut client: DuplexStream) -> (String, Duration) {
+        let begun = Instant::now();
+        let mut answer = Vec::new();
+        // Closed in one way or the other.
+        let _ = client.read_to_end(&mut answer).await;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        (answer, begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_come_before_their_answers_are_answered_in_order() {
+        let (mut client, _serving) = connect();
+        let request = |path: &str, more: &str| {
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n")
+        };
+        let pipelined = request("/livez", "") + &request("/nothing", "");
+        let all = pipelined + &request("/readyz", "Connection: close\r\n");
+        client.write_all(all.as_bytes()).await.unwrap();
+        let (answers, _) = until_closed(client).await;
+        let codes: Vec<_> = answers
+            .match_indices("HTTP/1.1 ")
+            .map(|(at, _)| &answers[at + 9..at + 12])
+            .collect();
+        assert_eq!(codes, ["200", "418", "200"], "{answers}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_does_not_say_what_it_speaks_is_closed_soon() {
+        for said in ["", "PRI", "PRI * HTTP/2.0\r\n"] {
+            let (mut client, _serving) = connect();
+            client.write_all(said.as_bytes()).await.unwrap();
+            let (_, after) = until_closed(client).await;
+            assert_eq!(after, GREETING, "{said:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn headers_that_come_a_byte_at_a_time_have_a_time_for_all_of_them() {
+        let (client, _serving) = connect();
+        let (read, mut write) = tokio::io::split(client);
+        let saying = async move {
+            write
+                .write_all(b"GET /livez HTTP/1.1\r\nX: ")
+                .await
+                .unwrap();
+            while write.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let begun = Instant::now();
+        let hearing = async move {
+            let mut read = read;
+            let mut answer = Vec::new();
+            let _ = read.read_to_end(&mut answer).await;
+        };
+        tokio::join!(saying, hearing);
+        assert!(
+            begun.elapsed() <= HEADERS + Duration::from_secs(2),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
 
     fn refuses(host: &str) -> bool {
         let request = Request::builder()

@@ -54,8 +54,8 @@ impl Read for Pods {
 }
 
 /// The server and the hand that writes.
-struct World {
-    api: KubeApi,
+pub(super) struct World {
+    pub(super) api: KubeApi,
     writer: Writer<Object>,
     decoder: Decoder,
     shutdown: Shutdown,
@@ -69,7 +69,7 @@ fn limits() -> Limits {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(limits(), None, "")
     }
 
