@@ -36,9 +36,6 @@ struct Entry<V> {
     used: u64,
 }
 
-/// So many abandoned questions may be left before they are swept.
-const ABANDONED: usize = 1024;
-
 impl<V, E> Memo<V, E>
 where
     V: Clone + Send + Sync + 'static,
@@ -103,10 +100,8 @@ where
             Ok(value)
         };
         let flight = flight.boxed().shared();
-        if inner.flights.len() >= ABANDONED {
-            // Those whose askers all went away before the answer came.
-            inner.flights.retain(|_, flight| flight.upgrade().is_some());
-        }
+        // It goes on though whoever asked goes away: else each who comes and goes would cost a question.
+        tokio::spawn(flight.clone().map(drop));
         if let Some(weak) = flight.downgrade() {
             inner.flights.insert(key, weak);
         }
@@ -233,12 +228,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_question_that_all_gave_up_is_asked_anew() {
+    async fn a_question_that_all_gave_up_goes_on_and_is_not_asked_again() {
         let (memo, asked) = (Memo::<usize, &str>::new(10), Asked::default());
         let gave_up =
             tokio::time::timeout(Duration::from_millis(500), memo.get(key(1), || asked.ask()));
         assert!(gave_up.await.is_err());
-        assert_eq!(memo.get(key(1), || asked.ask()).await, Ok(2));
+        assert_eq!(memo.get(key(1), || asked.ask()).await, Ok(1));
     }
 
     #[tokio::test(start_paused = true)]
