@@ -6,7 +6,16 @@
 //!
 //! `INFORMERD_HISTORIES=10000` runs as many, `INFORMERD_SEED=7` that one alone.
 
-use std::{collections::BTreeSet, env, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    env,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use fastrand::Rng;
 use tokio::{
@@ -311,10 +320,16 @@ pub(crate) fn histories<T: Send, F: Future<Output = T>>(
         }
     };
     let begun = std::time::Instant::now();
+    let done = &AtomicU64::new(0);
     let run = &|&seed: &u64| {
         let run = AssertUnwindSafe(|| alone(|| history(seed)));
-        std::panic::catch_unwind(run)
-            .unwrap_or_else(|_| panic!("INFORMERD_SEED={seed} fails, see above"))
+        let tally = std::panic::catch_unwind(run)
+            .unwrap_or_else(|_| panic!("INFORMERD_SEED={seed} fails, see above"));
+        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+        if done.is_multiple_of(50_000) {
+            println!("{done} histories in {:.1?}", begun.elapsed());
+        }
+        tally
     };
     // As many as there are only where somebody asks for a soak: other tests run beside this one.
     let threads = match number("INFORMERD_HISTORIES") {
