@@ -33,6 +33,8 @@ pub struct Discovery {
     core: Document,
     apis: Document,
     catalog: Option<Arc<Catalog>>,
+    /// The documents say something else than the catalog.
+    outdated: bool,
 }
 
 /// The last answer at one path.
@@ -64,27 +66,25 @@ impl Discovery {
             core: document("/api"),
             apis: document("/apis"),
             catalog: None,
+            outdated: false,
         }
     }
 
     /// Asks. Returns whether the catalog is another one than before. An API that is registered but cannot be
     /// reached is no error: what it said before still counts.
     pub async fn poll(&mut self) -> Result<bool, UpstreamError> {
-        let core = self.core.ask(&self.upstream).await?;
-        let apis = self.apis.ask(&self.upstream).await?;
-        if matches!((&core, &apis), (Answer::Unchanged, Answer::Unchanged))
-            && self.catalog.is_some()
-        {
-            return Ok(false);
+        for document in [&mut self.core, &mut self.apis] {
+            // Kept at once, with its ETag: what comes after it may fail, and then nobody is told it again.
+            let groups = match document.ask(&self.upstream).await? {
+                Answer::Unchanged => continue,
+                Answer::Groups(groups) => groups,
+                Answer::Legacy(listed) => one_by_one(&self.upstream, listed).await,
+            };
+            document.groups = groups;
+            self.outdated = true;
         }
-        for (document, answer) in [(&mut self.core, core), (&mut self.apis, apis)] {
-            match answer {
-                Answer::Unchanged => {}
-                Answer::Groups(groups) => document.groups = groups,
-                Answer::Legacy(listed) => {
-                    document.groups = one_by_one(&self.upstream, listed).await
-                }
-            }
+        if !std::mem::take(&mut self.outdated) && self.catalog.is_some() {
+            return Ok(false);
         }
         let mut catalog = Catalog::new([&self.core.groups[..], &self.apis.groups[..]].concat());
         if let Some(before) = &self.catalog {

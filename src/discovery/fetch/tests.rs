@@ -47,6 +47,26 @@ async fn a_change_in_one_document_keeps_the_other() {
 }
 
 #[tokio::test]
+async fn what_one_document_said_counts_though_the_next_one_cannot_be_had() {
+    let server = FakeServer::serving(&[("", "v1", "Pod", "pods")]);
+    server.set("/apis", 503, json!({}));
+    let mut discovery = Discovery::new(server.upstream());
+    discovery.poll().await.unwrap_err();
+    server.serve(&[("", "v1", "Pod", "pods")]);
+    server.asked();
+    assert!(discovery.poll().await.unwrap());
+    assert_eq!(server.asked(), ["/api (304)", "/apis"]);
+    assert!(discovery.catalog().unwrap().resolve("pods").is_ok());
+    // The same when it is known already.
+    server.serve(&[("", "v1", "Pod", "pods"), ("", "v1", "Node", "nodes")]);
+    server.set("/apis", 503, json!({}));
+    discovery.poll().await.unwrap_err();
+    server.serve(&[("", "v1", "Pod", "pods"), ("", "v1", "Node", "nodes")]);
+    assert!(discovery.poll().await.unwrap());
+    assert!(discovery.catalog().unwrap().resolve("nodes").is_ok());
+}
+
+#[tokio::test]
 async fn an_api_that_cannot_be_reached_keeps_its_kinds() {
     let document = |freshness: &str, resources: Vec<serde_json::Value>| {
         json!({"kind": "APIGroupDiscoveryList", "items": [{"metadata": {"name": "metrics.k8s.io"},
