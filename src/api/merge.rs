@@ -261,6 +261,7 @@ impl<T: Item> Merge<T> {
     ) -> Result<Next<T>, Error> {
         // Every round either returns, or brings a part on.
         loop {
+            self.look_up_all(consumer)?;
             if let Some(begin) = self.begin_reset(consumer) {
                 return Ok(begin);
             }
@@ -411,8 +412,9 @@ impl<T: Item> Merge<T> {
                 Stepped::Next(Next::Work(Work::Shared { state, from }, Some(position)))
             }
             Step::Events { batch, position } => {
-                self.in_atom = position.is_none();
-                if batch.events.is_empty() {
+                let told = std::mem::replace(&mut self.in_atom, position.is_none());
+                // Where the atom's end has no events of its own, those before it still wait for their mark.
+                if batch.events.is_empty() && !(told && position.is_some()) {
                     part.position = position.or(part.position);
                     return Ok(Stepped::Again);
                 }
@@ -471,6 +473,24 @@ impl<T: Item> Merge<T> {
             reason,
         });
         Ok(Stepped::Again)
+    }
+
+    /// Finds out where the token leads in each shard, as far as that can be known, before anything is told of any: a
+    /// token that were given before could not say where the others are.
+    fn look_up_all(&mut self, consumer: &Consumer) -> Result<(), Error> {
+        let announced = self
+            .reset
+            .as_ref()
+            .is_some_and(|reset| reset.through.is_some());
+        if self.in_atom || announced {
+            return Ok(());
+        }
+        for at in 0..self.parts.len() {
+            if matches!(self.parts[at].start, Start::Token(_)) {
+                self.look_up(at, consumer)?;
+            }
+        }
+        Ok(())
     }
 
     /// Finds out what a token means here, once the shard is complete.

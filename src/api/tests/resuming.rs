@@ -38,6 +38,37 @@ async fn a_resumed_stream_goes_on_as_if_never_cut() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_of_a_catch_up_is_marked_at_once_wherever_its_messages_end() {
+    let limits = Limits {
+        journal_bytes: 0,
+        ..Limits::default()
+    };
+    // However many events fit into a message, for one of these the last one is full.
+    for changes in 1..16 {
+        let mut fixture = Fixture::sharded(&[""], limits);
+        let listed = vec![fixture.pod("default", "a", 1, "web")];
+        fixture.list(0, listed, 100);
+        let small = WatchObjectsRequest {
+            max_batch_bytes: 1024,
+            ..all_pods()
+        };
+        let mut watch = fixture.watch(small.clone()).await;
+        watch.initial().await;
+        let (held, token) = (watch.held.clone(), watch.token.clone());
+        drop(watch);
+        for change in 0..changes {
+            fixture.upsert(&format!("b{change}"), 101 + change, "web");
+        }
+        let token = token.into();
+        let mut again = fixture.watch(WatchObjectsRequest { token, ..small }).await;
+        again.held = held;
+        let (events, mark) = again.next().await;
+        assert_eq!(events.len() as u64, changes);
+        assert_eq!(mark.r#type(), MarkType::Progress, "{changes} changes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_consumer_past_the_journal_catches_up_or_is_reset() {
     let limits = Limits {
         journal_bytes: 0,
