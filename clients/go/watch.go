@@ -189,7 +189,9 @@ func (w *watcher[T]) take(message message[T]) (*EndedError, error) {
 	switch mark.kind {
 	case pb.MarkType_MARK_TYPE_RESET:
 		told.Type = ResetBegin
-		w.unsettled = nil
+		// What other parts were told goes on to wait for its token.
+		begun := reset[T]{covers: mark.covers}
+		w.unsettled = slices.DeleteFunc(w.unsettled, func(it Event[T]) bool { return begun.covered(it.Key) })
 		if at < 0 {
 			w.resets = append(w.resets, mark.covers)
 		}

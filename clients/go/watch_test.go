@@ -124,6 +124,20 @@ func TestWhatCameAfterTheLastTokenIsNeverToldIfTheStreamIsCut(t *testing.T) {
 	})
 }
 
+func TestWhatOnePartWasToldOutlivesTheResetOfAnotherOne(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		of := func(message *pb.WatchObjectsResponse) *pb.WatchObjectsResponse {
+			message.Mark.Namespaces = []string{"other"}
+			return message
+		}
+		f := &fake{objects: []script[pb.WatchObjectsResponse]{
+			plays(then(upsert("a", "a1", 5), of(begin()), of(resetEnd(7)))...),
+		}}
+		_, mirror := follow(t, f, "7")
+		expect(t, "held", versions(mirror), "a a1 5", "b b1 2")
+	})
+}
+
 func TestAResetReplacesEverythingAndHalfOfOneNothing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		stateWithToken := progress(8)

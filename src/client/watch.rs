@@ -92,6 +92,18 @@ pub enum WatchEvent {
     },
 }
 
+impl WatchEvent {
+    /// Whether it is about an object of one of these; all are meant where there are none.
+    fn is_of_namespace(&self, namespaces: &[String]) -> bool {
+        let of = match self {
+            Self::Upsert { object, .. } => &object.namespace,
+            Self::Delete { namespace, .. } => namespace,
+            _ => return false,
+        };
+        namespaces.is_empty() || namespaces.contains(of)
+    }
+}
+
 /// A stream of [`WatchEvent`]s that goes on until it is dropped or fails for good: an error is its last item,
 /// and always one that another try would meet again ([`Error::is_permanent`]).
 pub struct Watch {
@@ -243,7 +255,9 @@ impl Watch {
         let namespaces = mark.namespaces.clone();
         match kind {
             MarkType::Reset => {
-                self.unsettled.clear();
+                // What other shards were told goes on to wait for its token.
+                self.unsettled
+                    .retain(|event| !event.is_of_namespace(&namespaces));
                 self.resets.retain(|open| *open != namespaces);
                 self.resets.push(namespaces.clone());
                 let (reason, message) = (mark.reason, mark.message);

@@ -669,3 +669,31 @@ async fn what_came_after_the_last_token_is_never_told_if_the_stream_is_cut() {
         .collect();
     assert_eq!(names, ["web-0"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_one_shard_was_told_outlives_the_reset_of_another_one() {
+    let stream = call([
+        mark(Reset, ""),
+        events([
+            upsert(object("a", "web", "u-a", "1")),
+            upsert(object("b", "web", "u-b", "1")),
+        ]),
+        mark(ResetEnd, "t1"),
+        events([
+            upsert(object("a", "web", "u-a", "5")),
+            upsert(object("b", "gone", "u-c", "5")),
+        ]),
+        shard_mark(Reset, "", "b"),
+        events([upsert(object("b", "web", "u-b", "7"))]),
+        shard_mark(ResetEnd, "t2", "b"),
+    ]);
+    let (mut watch, _) = watch([stream]);
+    let mut mirror = Mirror::new();
+    until_token(&mut watch, &mut mirror, "t2").await;
+    let held: Vec<_> = mirror
+        .objects()
+        .values()
+        .map(|it| (&*it.namespace, &*it.name, &*it.resource_version))
+        .collect();
+    assert_eq!(held, [("a", "web", "5"), ("b", "web", "7")]);
+}

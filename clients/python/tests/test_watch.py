@@ -112,6 +112,20 @@ def test_a_reset_of_two_parts_gives_a_token_at_the_end_of_both(client: Clients) 
     assert ends == [(("a",), None), (("b",), b"whole")]
 
 
+def test_what_one_part_was_told_outlives_the_reset_of_another_one(client: Clients) -> None:
+    messages = [
+        *initial(upsert("x", 1, namespace="a"), upsert("x", 1, namespace="b"), token=b"1"),
+        message(upsert("x", 5, namespace="a"), upsert("gone", 5, namespace="b")),
+        message(mark=mark("RESET", namespaces=["b"])),
+        message(upsert("x", 7, namespace="b")),
+        message(mark=mark("RESET_END", b"2", namespaces=["b"])),
+    ]
+    with Informerd(WatchObjects=[Call(messages)]) as server:
+        told = client(server.address).watch(PODS, marked(b"2"))
+    assert "+a/x@5" in short(told)
+    assert "+b/gone@5" not in short(told)
+
+
 def test_a_stream_that_is_ended_in_good_order_comes_back_when_it_is_asked_to(client: Clients) -> None:
     end = mark("END", b"2", reason="DRAINING", message="shutting down")
     end.retry_after.FromMilliseconds(300)

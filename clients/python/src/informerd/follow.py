@@ -106,7 +106,8 @@ class Follower(Generic[K, T]):
     def _mark(self, mark: Any) -> None:
         covers = self._feed.covers(mark)
         if mark.type == cache_pb2.MARK_TYPE_RESET:
-            self._unsettled.clear()
+            # What other parts were told goes on to wait for its token.
+            self._unsettled = [it for it in self._unsettled if covers and self._feed.part_of(it.key) not in covers]
             self._resets = [it for it in self._resets if it != covers]
             self._resets.append(covers)
             if self._ledger is not None:
