@@ -1,8 +1,9 @@
 //! Puts the daemon together and takes it down again. The only module that sees all others, and the only one that
 //! spawns what lives as long as the process.
 
-use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Instant};
+use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
 
+use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinSet};
 use tracing::{error, info, warn};
@@ -12,21 +13,18 @@ use crate::{
     api::{self, Api},
     args::ServeArgs,
     auth,
-    cache::{Catalog, Kind, Limits, Writer},
-    config::{self, Config, ConfigError, KindConfig, LogFormat, Namespaces, Reads, Start},
+    cache::Catalog,
+    config::{self, Config, ConfigError, LogFormat, Reads},
     controller,
     discovery::{self, Registry, RegistrySettings},
     feed,
     heartbeat::Heartbeats,
     kubeapi,
-    object::{
-        Object,
-        prune::{PruneError, Pruner},
-    },
+    object::prune::{PruneError, Pruner},
     proof::{self, ReadThrough},
     readiness::{self, Board},
     shutdown::{Shutdown, Stage},
-    source::{self, Source, SourceSettings},
+    source,
     telemetry::{self, TelemetryError},
     tls::{self, Acceptor, TlsError},
     upstream::{self, ConnectError, KubeSource, Upstream, UpstreamSettings},
@@ -36,6 +34,7 @@ mod control;
 #[cfg(feature = "sandbox")]
 mod demo;
 mod facade;
+mod follow;
 mod live;
 #[cfg(feature = "sandbox")]
 mod sandbox;
@@ -45,6 +44,9 @@ mod trust;
 pub use demo::{DemoError, demo};
 #[cfg(feature = "sandbox")]
 pub use sandbox::sandbox;
+
+pub use facade::prover;
+pub use follow::{Followed, follow};
 
 use live::LiveReads;
 
@@ -209,7 +211,14 @@ pub async fn run(
         daemon.run("certificates", reloader.run(move || beat.beat()));
         tls
     });
-    let (catalog, first_sync) = daemon.follow(&config, &upstream, &registry)?;
+    let Followed {
+        catalog,
+        first_sync,
+        sources,
+    } = follow(&config, &upstream, &registry, &daemon.heartbeats, &shutdown)?;
+    for source in sources {
+        daemon.source(source);
+    }
     let board = control::start(&mut daemon, &config, &catalog, &upstream);
 
     let transitions = Transitions::new();
@@ -238,7 +247,7 @@ pub async fn run(
         bookmark_interval: config.bookmark_interval,
     };
     let live: Arc<dyn api::readiness::Live> = Arc::new(LiveReads::new(upstream.clone()));
-    let prover = facade::prover(&upstream);
+    let prover = prover(&upstream);
     let access = trust::access(&config, &upstream, &registry, tls.as_ref())?;
     let guard = access.guard().cloned();
     let through = read_through(&config, &upstream)?;
@@ -392,77 +401,10 @@ impl Daemon {
         });
     }
 
-    /// Makes the kinds, and a source for each of their shards. Also what readiness waits for.
-    fn follow(
-        &mut self,
-        config: &Config,
-        upstream: &Upstream,
-        registry: &Registry,
-    ) -> Result<(Catalog, Arc<FirstSync>), AppError> {
-        let mut kinds = Vec::new();
-        let mut eager = Vec::new();
-        for kind_config in &config.kinds {
-            let writers = writers(kind_config);
-            let shards = writers
-                .iter()
-                .map(|writer| writer.shard().clone())
-                .collect();
-            let kind = Kind::new(
-                &kind_config.resource,
-                kind_config.is_pruned(),
-                kind_config.metadata_only,
-                kind_config.content_hash(),
-                shards,
-            );
-            let kind = Arc::new(kind.selecting(
-                kind_config.label_selector.to_string(),
-                kind_config.upstream_field_selector(),
-            ));
-            if kind_config.start == Start::Eager {
-                eager.push(kind.clone());
-            }
-            for writer in writers {
-                self.source(config, kind_config, &kind, writer, upstream, registry)?;
-            }
-            kinds.push(kind);
-        }
-        Ok((Catalog::new(kinds), Arc::new(FirstSync::new(eager))))
-    }
-
-    fn source(
-        &mut self,
-        config: &Config,
-        kind_config: &KindConfig,
-        kind: &Arc<Kind>,
-        writer: Writer<Object>,
-        upstream: &Upstream,
-        registry: &Registry,
-    ) -> Result<(), AppError> {
-        let namespace = writer.shard().namespace();
-        let name = match namespace {
-            "" => format!("source/{}", kind.name),
-            namespace => format!("source/{}/{namespace}", kind.name),
-        };
-        let settings = SourceSettings::new(kind_config, &config.upstream, fastrand::u64(..));
-        let settings = settings.map_err(|source| AppError::Prune {
-            kind: kind.name.clone(),
-            source,
-        })?;
-        let resolved = registry.subscribe(&kind_config.resource);
-        let beat = self.heartbeats.register(name);
-        let source = Source::new(
-            kind.clone(),
-            writer,
-            settings,
-            upstream.clone(),
-            resolved,
-            registry.server_version(),
-            beat,
-        );
-        // Sources go on while streams drain, so that those end with the latest token.
-        let run = source.run(self.shutdown.over_owned());
+    /// A source, which goes on while streams drain, so that those end with the latest token.
+    fn source(&mut self, source: BoxFuture<'static, ()>) {
         if let Some(upstream) = &self.upstream {
-            let running = upstream.spawn(run);
+            let running = upstream.spawn(source);
             self.until_drained(async move {
                 if let Err(ended) = running.await
                     && let Ok(panic) = ended.try_into_panic()
@@ -471,7 +413,6 @@ impl Daemon {
                 }
             });
         }
-        Ok(())
     }
 
     /// Until the process is to end: drained, or because something failed.
@@ -515,26 +456,4 @@ impl Daemon {
             }
         }
     }
-}
-
-/// One for the whole kind, or one for each namespace that the config includes, in the order of keys.
-fn writers(kind: &KindConfig) -> Vec<Writer<Object>> {
-    let mut namespaces = match &kind.namespaces {
-        Namespaces::Include(namespaces) => namespaces.clone(),
-        Namespaces::All | Namespaces::Exclude(_) => vec![String::new()],
-    };
-    namespaces.sort_by_cached_key(|namespace| crate::object::Key::new(namespace, ""));
-    // The config's limits are the kind's: its shards share them.
-    let share = |all: u64| usize::try_from(all).unwrap_or(usize::MAX) / namespaces.len().max(1);
-    let limits = Limits {
-        journal_bytes: share(kind.journal.bytes),
-        journal_age: kind.journal.age,
-        tombstones: share(kind.tombstones.count),
-        tombstone_age: kind.tombstones.age,
-    };
-    let now = Instant::now();
-    namespaces
-        .iter()
-        .map(|namespace| Writer::new(namespace, limits, now))
-        .collect()
 }

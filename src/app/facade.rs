@@ -43,7 +43,7 @@ pub(super) async fn listen(config: &Config) -> Result<Option<TcpListener>, AppEr
 }
 
 /// Proves that the cache is current.
-pub(super) fn prover(upstream: &Upstream) -> Arc<Prover> {
+pub fn prover(upstream: &Upstream) -> Arc<Prover> {
     Arc::new(Prover::new(Arc::new(Live::new(upstream.clone()))))
 }
 
