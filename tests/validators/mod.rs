@@ -13,7 +13,14 @@
 //! last one ([`Recording::spans`]). Recordings are made by [`Recorder`] from the raw gRPC stream, since a client that
 //! smoothes would hide what is to be found.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+// One set for several binaries, none of which uses all of it.
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each binary uses the part that it needs"
+)]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use informerd::proto::{DeleteCause, Event, EventType};
 
@@ -23,9 +30,9 @@ mod recorder;
 mod recording;
 mod tests;
 
-pub use recorder::{Recorder, watch_request};
-pub use recording::{Entry, Held, Objects, Positions, Recording, What, digest_of, key};
-use recording::{is_retirement, position_of, shard_of};
+pub use recorder::{Dial, Recorder, watch_request};
+pub use recording::{Entry, Held, Objects, Positions, Recording, What, digest_of, key, positions};
+use recording::{Span, is_retirement, position_of, shard_of};
 
 /// Which events a consumer is interested in, by what a direct watch tells of them.
 pub type Interest = fn(&Seen) -> bool;
@@ -35,6 +42,7 @@ pub type Interest = fn(&Seen) -> bool;
 pub struct Reference {
     seen: Vec<(u64, Seen)>,
     interest: Interest,
+    unreadable: Vec<(String, u64, u64)>,
 }
 
 impl Reference {
@@ -44,11 +52,23 @@ impl Reference {
         Self {
             seen: seen.iter().filter_map(numbered).collect(),
             interest,
+            unreadable: Vec::new(),
         }
     }
 
-    /// What was there at these positions, by key: uid and version.
-    fn at(&self, positions: &Positions) -> BTreeMap<&str, (&str, &str)> {
+    /// The same where some objects, by key, could not be decoded from a revision on up to another one: what is held of
+    /// them meanwhile is not compared.
+    pub fn with_unreadable(self, unreadable: Vec<(String, u64, u64)>) -> Self {
+        Self { unreadable, ..self }
+    }
+
+    fn is_unreadable(&self, key: &str, at: u64) -> bool {
+        let mut all = self.unreadable.iter();
+        all.any(|(of, from, to)| of == key && (*from..*to).contains(&at))
+    }
+
+    /// What was there at these positions, by key.
+    fn at(&self, positions: &Positions) -> BTreeMap<&str, &Seen> {
         let mut there = BTreeMap::new();
         for (revision, seen) in &self.seen {
             let at = position_of(positions, namespace_of(&seen.key));
@@ -56,7 +76,7 @@ impl Reference {
                 continue;
             }
             if seen.event != "DELETED" && (self.interest)(seen) {
-                there.insert(&*seen.key, (&*seen.uid, &*seen.resource_version));
+                there.insert(&*seen.key, seen);
             } else {
                 there.remove(&*seen.key);
             }
@@ -103,7 +123,7 @@ pub fn ordered(recording: &Recording) -> Result<(), String> {
             ensure(event.revision >= *last, || {
                 format!("Ordered: {} after revision {last}", show(event))
             })?;
-            if span.reset.is_some() {
+            if span.is_state(event) {
                 ensure(*last == 0 || event.revision == *last, || {
                     format!("Ordered: {} in a state of revision {last}", show(event))
                 })?;
@@ -152,8 +172,9 @@ pub fn unique(recording: &Recording) -> Result<(), String> {
             )?;
         }
         if span.reset.is_some() {
-            let keys: BTreeSet<_> = span.events.iter().map(|event| key(event)).collect();
-            ensure(keys.len() == span.events.len(), || {
+            let states: Vec<_> = span.events.iter().filter(|it| span.is_state(it)).collect();
+            let keys: BTreeSet<_> = states.iter().map(|event| key(event)).collect();
+            ensure(keys.len() == states.len(), || {
                 "Unique: a state has an object twice".into()
             })?;
         }
@@ -167,30 +188,126 @@ pub fn unique(recording: &Recording) -> Result<(), String> {
 /// No change within the scope is skipped: at each token the consumer holds what was there. And nothing is told that
 /// was not so: each upsert is a version that was, in the order in which they were.
 pub fn reliable(recording: &Recording, reference: &Reference) -> Result<(), String> {
-    let mut places = BTreeMap::new();
-    for (place, (_, seen)) in reference.seen.iter().enumerate() {
-        let upsert = seen.event != "DELETED";
-        places.insert(
-            (upsert, &*seen.key, &*seen.uid, &*seen.resource_version),
-            place,
-        );
+    reliable_in(recording, std::slice::from_ref(reference))
+}
+
+/// The same where the upstream was restored to an earlier time: of each history there is a reference, the last one
+/// first. What comes with a token, and what is held at it, is of one of them.
+pub fn reliable_in(recording: &Recording, references: &[Reference]) -> Result<(), String> {
+    let known: Vec<_> = references.iter().map(Known::new).collect();
+    let mut outcome = Ok(());
+    recording.states(|span, to, held| {
+        // Each shard finds out about a restore by itself.
+        if outcome.is_ok() {
+            outcome = to.keys().try_for_each(|shard| {
+                one_of(known.iter().map(|known| {
+                    known.told(span, shard)?;
+                    known.held(span, shard, to, held)
+                }))
+            });
+        }
+    });
+    outcome?;
+    // What never counted was so all the same.
+    for span in recording.spans().iter().filter(|span| span.end.is_none()) {
+        let shards: BTreeSet<_> = span.events.iter().map(|event| &*event.namespace).collect();
+        for shard in shards {
+            one_of(known.iter().map(|known| known.told(span, shard)))?;
+        }
     }
-    let existed: HashSet<_> = reference
-        .seen
-        .iter()
-        .map(|(_, seen)| (&*seen.key, &*seen.uid))
-        .collect();
-    for span in recording.spans() {
+    Ok(())
+}
+
+/// In the place of [`reliable_in`] for a stream with `changes: VISIBLE` that is shown labels: at each token the consumer
+/// holds the labels that were there, of whichever version.
+pub fn visible(recording: &Recording, references: &[Reference]) -> Result<(), String> {
+    let mut outcome = Ok(());
+    recording.states(|span, to, held| {
+        let is_shown = |reference: &Reference, shard: &str| {
+            let truth = reference.at(to);
+            let there = |key: &str| {
+                !is_in(shard, namespace_of(key))
+                    || reference.is_unreadable(key, to[shard])
+                    || match (held.get(key), truth.get(key)) {
+                        (Some(held), Some(true_)) => {
+                            held.uid == true_.uid && labels_of(&held.object) == true_.labels
+                        }
+                        (None, None) => true,
+                        _ => false,
+                    }
+            };
+            let keys: BTreeSet<_> = held
+                .keys()
+                .map(String::as_str)
+                .chain(truth.keys().copied())
+                .collect();
+            let wrong: Vec<_> = keys.into_iter().filter(|key| !there(key)).collect();
+            ensure(wrong.is_empty(), || {
+                format!(
+                    "Reliable: at {to:?} (call {}, epoch {}) other labels are shown of {wrong:?}",
+                    span.call, span.epoch
+                )
+            })
+        };
+        if outcome.is_ok() {
+            outcome = to
+                .keys()
+                .try_for_each(|shard| one_of(references.iter().map(|it| is_shown(it, shard))));
+        }
+    });
+    outcome
+}
+
+fn labels_of(object: &[u8]) -> BTreeMap<String, String> {
+    let object: serde_json::Value = serde_json::from_slice(object).unwrap_or_default();
+    serde_json::from_value(object["metadata"]["labels"].clone()).unwrap_or_default()
+}
+
+/// All failures, unless one of them is none.
+fn one_of(each: impl Iterator<Item = Result<(), String>>) -> Result<(), String> {
+    let mut failures = Vec::new();
+    for outcome in each {
+        match outcome {
+            Ok(()) => return Ok(()),
+            Err(why) => failures.push(why),
+        }
+    }
+    Err(failures.join("\n or, of a history before a restore: "))
+}
+
+/// A reference, and where each version is in it.
+struct Known<'a> {
+    reference: &'a Reference,
+    places: HashMap<(&'a str, &'a str, &'a str), usize>,
+    existed: HashSet<(&'a str, &'a str)>,
+}
+
+impl<'a> Known<'a> {
+    fn new(reference: &'a Reference) -> Self {
+        let seen = || reference.seen.iter().map(|(_, seen)| seen).enumerate();
+        let upserts = seen().filter(|(_, seen)| seen.event != "DELETED");
+        let place =
+            |(at, seen): (usize, &'a Seen)| ((&*seen.key, &*seen.uid, &*seen.resource_version), at);
+        Self {
+            reference,
+            places: upserts.map(place).collect(),
+            existed: seen().map(|(_, seen)| (&*seen.key, &*seen.uid)).collect(),
+        }
+    }
+
+    fn told(&self, span: &Span<'_>, shard: &str) -> Result<(), String> {
         let mut last: BTreeMap<String, usize> = BTreeMap::new();
-        for event in &span.events {
+        for event in span.events.iter().filter(|it| is_in(shard, &it.namespace)) {
             let key = key(event);
             if event.r#type() == EventType::Delete {
-                ensure(existed.contains(&(&*key, &*event.uid)), || {
+                ensure(self.existed.contains(&(&*key, &*event.uid)), || {
                     format!("Reliable: {} never existed", show(event))
                 })?;
                 continue;
             }
-            let place = places.get(&(true, &*key, &*event.uid, &*event.resource_version));
+            let place = self
+                .places
+                .get(&(&*key, &*event.uid, &*event.resource_version));
             let place =
                 *place.ok_or_else(|| format!("Reliable: nobody else saw {}", show(event)))?;
             let before = last.insert(key, place);
@@ -198,40 +315,52 @@ pub fn reliable(recording: &Recording, reference: &Reference) -> Result<(), Stri
                 format!("Reliable: {} is out of order", show(event))
             })?;
         }
+        Ok(())
     }
-    let mut outcome = Ok(());
-    recording.states(|span, to, held| {
-        if outcome.is_err() {
-            return;
-        }
-        let truth = reference.at(to);
+
+    fn held(
+        &self,
+        span: &Span<'_>,
+        shard: &str,
+        to: &Positions,
+        held: &Objects,
+    ) -> Result<(), String> {
+        let truth: BTreeMap<_, _> = self
+            .reference
+            .at(to)
+            .into_iter()
+            .map(|(key, seen)| (key, (&*seen.uid, &*seen.resource_version)))
+            .collect();
         let held: BTreeMap<_, _> = held
             .iter()
             .map(|(key, held)| (&**key, (&*held.uid, &*held.resource_version)))
             .collect();
-        if held != truth {
-            let wrong = |key: &&&str| held.get(**key) != truth.get(**key);
-            let keys: BTreeSet<_> = held.keys().chain(truth.keys()).collect();
-            let wrong: Vec<_> = keys
-                .iter()
-                .filter(|key| wrong(key))
-                .map(|key| {
-                    format!(
-                        "{key}: held {:?}, true {:?}",
-                        held.get(**key),
-                        truth.get(**key)
-                    )
-                })
-                .collect();
-            outcome = Err(format!(
+        let wrong = |key: &&&str| {
+            is_in(shard, namespace_of(key))
+                && held.get(**key) != truth.get(**key)
+                && !self.reference.is_unreadable(key, to[shard])
+        };
+        let keys: BTreeSet<_> = held.keys().chain(truth.keys()).collect();
+        let wrong: Vec<_> = keys
+            .iter()
+            .filter(|key| wrong(key))
+            .map(|key| {
+                format!(
+                    "{key}: held {:?}, true {:?}",
+                    held.get(**key),
+                    truth.get(**key)
+                )
+            })
+            .collect();
+        ensure(wrong.is_empty(), || {
+            format!(
                 "Reliable: at {to:?} (call {}, epoch {}): {}",
                 span.call,
                 span.epoch,
                 wrong.join("; ")
-            ));
-        }
-    });
-    outcome
+            )
+        })
+    }
 }
 
 /// A stream that is further behind than this many changes may be told only what they come to.
@@ -355,12 +484,15 @@ pub fn resumable(recording: &Recording, resets: &[&str]) -> Result<(), String> {
     }
     let mut begun = !recording.request.token.is_empty();
     for span in recording.spans() {
-        if let Some(reset) = span.reset {
-            let expected = if begun {
-                resets.contains(&&*reset.reason)
-            } else {
-                reset.reason == "INITIAL"
-            };
+        for reset in span.resets() {
+            // Shards that the last token did not have begin with that.
+            let first = !reset.namespaces.is_empty()
+                && reset
+                    .namespaces
+                    .iter()
+                    .all(|namespace| !span.from.contains_key(namespace));
+            let initial = reset.reason == "INITIAL" && (first || !begun);
+            let expected = initial || (begun && resets.contains(&&*reset.reason));
             // A state that was cut before its end is begun again as what it was.
             ensure(expected, || {
                 format!(
@@ -368,11 +500,15 @@ pub fn resumable(recording: &Recording, resets: &[&str]) -> Result<(), String> {
                     span.call, reset.reason, reset.message
                 )
             })?;
-        } else if let Some(to) = span.to() {
+        }
+        if span.reset.is_none()
+            && let Some(to) = span.to()
+        {
+            // A shard of which this replica has no state yet is not in its token.
             let back = span
                 .from
                 .iter()
-                .find(|(shard, at)| to.get(*shard).is_none_or(|to| to < at));
+                .find(|(shard, at)| to.get(*shard).is_some_and(|to| to < at));
             ensure(back.is_none(), || {
                 format!(
                     "Resumable: call {} went back from {:?} to {to:?}",
@@ -416,6 +552,11 @@ pub fn bookmarkable(recording: &Recording) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether a shard has a namespace; that without a name has all.
+fn is_in(shard: &str, namespace: &str) -> bool {
+    shard.is_empty() || shard == namespace
 }
 
 fn namespace_of(key: &str) -> &str {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use informerd::proto::{
     Scope, View, WatchObjectsRequest, WatchObjectsResponse,
     cache_service_client::CacheServiceClient,
@@ -16,7 +17,10 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tonic::{Code, Status, transport::Endpoint};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
 use tonic_types::StatusExt;
 
 use super::recording::{Entry, Recording, What};
@@ -25,6 +29,8 @@ use super::recording::{Entry, Recording, What};
 const MESSAGES_A_CALL: usize = 40;
 /// What may be on its way to it.
 const WINDOW: u32 = 64 << 10;
+/// Of entries: a stream that is told more is told the same for ever.
+const MOST: usize = 500_000;
 /// Between calls.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -46,6 +52,26 @@ pub fn watch_request(resource: &str) -> WatchObjectsRequest {
     }
 }
 
+/// How a consumer gets to its server.
+pub trait Dial: Send + Sync + 'static {
+    /// A new connection, on which so many bytes may be on their way.
+    fn dial(&self, window: u32) -> BoxFuture<'static, Result<Channel, Status>>;
+}
+
+impl Dial for SocketAddr {
+    fn dial(&self, window: u32) -> BoxFuture<'static, Result<Channel, Status>> {
+        let endpoint = Endpoint::from_shared(format!("http://{self}"));
+        Box::pin(async move {
+            let endpoint = endpoint.map_err(|error| Status::invalid_argument(error.to_string()))?;
+            let endpoint = endpoint
+                .initial_stream_window_size(window)
+                .initial_connection_window_size(window);
+            let channel = endpoint.connect().await;
+            channel.map_err(|error| Status::unavailable(error.to_string()))
+        })
+    }
+}
+
 /// A consumer that only records. It resumes by itself until the server refuses for good, and ends when dropped.
 #[derive(Debug)]
 pub struct Recorder {
@@ -63,7 +89,7 @@ struct Shared {
 
 impl Recorder {
     /// Begins to watch. With a seed it cuts its own calls, every 20 messages or so, wherever that is.
-    pub fn start(server: SocketAddr, request: WatchObjectsRequest, cuts: Option<u64>) -> Self {
+    pub fn start(server: impl Dial, request: WatchObjectsRequest, cuts: Option<u64>) -> Self {
         let recording = Recording {
             request,
             entries: Vec::new(),
@@ -144,20 +170,25 @@ impl Shared {
 
     fn push(&self, what: impl IntoIterator<Item = What>) {
         let at = Instant::now();
-        let entries = what.into_iter().map(|what| Entry { at, what });
-        self.lock().entries.extend(entries);
+        let mut recording = self.lock();
+        recording
+            .entries
+            .extend(what.into_iter().map(|what| Entry { at, what }));
+        let all = recording.entries.len();
+        drop(recording);
+        assert!(all < MOST, "a stream without an end");
         self.changed.notify_waiters();
     }
 }
 
-async fn run(server: SocketAddr, mut rng: Option<fastrand::Rng>, shared: Arc<Shared>) {
+async fn run(server: impl Dial, mut rng: Option<fastrand::Rng>, shared: Arc<Shared>) {
     let mut request = shared.lock().request.clone();
     let mut most = MESSAGES_A_CALL;
     loop {
         let before = request.token.clone();
         shared.push([What::Opened(before.clone())]);
         let length = rng.as_mut().map(|rng| rng.usize(1..=most));
-        let called = call(server, &mut request, length, &shared).await;
+        let called = call(&server, &mut request, length, &shared).await;
         // What belongs together is sent from its start again: it must fit into some call.
         most = if request.token == before {
             most.saturating_mul(2)
@@ -187,18 +218,12 @@ async fn run(server: SocketAddr, mut rng: Option<fastrand::Rng>, shared: Arc<Sha
 
 /// Until it is cut, which is fine, or ends. `length` is of messages.
 async fn call(
-    server: SocketAddr,
+    server: &impl Dial,
     request: &mut WatchObjectsRequest,
     length: Option<usize>,
     shared: &Shared,
 ) -> Result<(), Status> {
-    let endpoint = Endpoint::from_shared(format!("http://{server}"));
-    let endpoint = endpoint.map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let endpoint = endpoint
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW);
-    let channel = endpoint.connect().await;
-    let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
+    let channel = server.dial(WINDOW).await?;
     let mut client = CacheServiceClient::new(channel).max_decoding_message_size(64 << 20);
     let mut messages = client.watch_objects(request.clone()).await?.into_inner();
     let mut received = 0;

@@ -1,9 +1,6 @@
 //! What one consumer received, in order, across all its calls, and what that comes to.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Instant,
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use bytes::Bytes;
 use informerd::{
@@ -64,12 +61,12 @@ pub type Objects = BTreeMap<String, Held>;
 pub struct Span<'a> {
     /// Which call, from 1.
     pub call: usize,
-    /// No other span of this call came before.
-    pub opens_call: bool,
     /// How often the consumer has begun a new state by now, this one included.
     pub epoch: usize,
     /// Present where this is a whole state, from RESET to RESET_END.
     pub reset: Option<&'a Mark>,
+    /// Of a kind in shards: those whose states came between.
+    pub also: Vec<&'a Mark>,
     /// Where the last token stood, of whichever call.
     pub from: Positions,
     /// In order.
@@ -82,7 +79,7 @@ pub struct Span<'a> {
     pub at: Instant,
 }
 
-impl Span<'_> {
+impl<'a> Span<'a> {
     /// Where its token stands.
     pub fn to(&self) -> Option<Positions> {
         self.end.map(|mark| positions(mark.freshness.as_ref()))
@@ -97,11 +94,11 @@ impl Recording {
         let (mut calls, mut epoch, mut from) = (0, 0, Positions::new());
         for entry in &self.entries {
             calls += usize::from(matches!(entry.what, What::Opened(_)));
-            let begin = |from: &Positions, epoch, opens_call| Span {
+            let begin = |from: &Positions, epoch| Span {
                 call: calls,
-                opens_call,
                 epoch,
                 reset: None,
+                also: Vec::new(),
                 from: from.clone(),
                 events: Vec::new(),
                 tokens_inside: 0,
@@ -110,7 +107,7 @@ impl Recording {
             };
             match &entry.what {
                 What::Opened(_) => {
-                    open = Some(begin(&from, epoch, true));
+                    open = Some(begin(&from, epoch));
                 }
                 What::Closed(_) => spans.extend(open.take().filter(|span| !span.is_bare())),
                 What::Event(event) => {
@@ -123,14 +120,9 @@ impl Recording {
                     let has_token = !mark.token.is_empty();
                     match mark.r#type() {
                         MarkType::Reset => {
-                            let opens_call = span.is_bare() && span.opens_call;
-                            spans.extend(open.take().filter(|span| !span.is_bare()));
                             epoch += 1;
-                            open = Some(Span {
-                                reset: Some(mark),
-                                tokens_inside: usize::from(has_token),
-                                ..begin(&from, epoch, opens_call)
-                            });
+                            span.begin(mark, epoch);
+                            span.tokens_inside += usize::from(has_token);
                         }
                         other => {
                             let closes = other == MarkType::ResetEnd || span.reset.is_none();
@@ -139,7 +131,7 @@ impl Recording {
                                 span.at = entry.at;
                                 from = positions(mark.freshness.as_ref());
                                 spans.extend(open.take());
-                                open = Some(begin(&from, epoch, false));
+                                open = Some(begin(&from, epoch));
                             } else if has_token {
                                 span.tokens_inside += 1;
                             }
@@ -224,22 +216,41 @@ impl Recording {
     }
 }
 
-impl Span<'_> {
+impl<'a> Span<'a> {
     fn is_bare(&self) -> bool {
         self.events.is_empty() && self.reset.is_none()
+    }
+
+    /// All states that are in it.
+    pub fn resets(&self) -> impl Iterator<Item = &'a Mark> {
+        self.reset.into_iter().chain(self.also.iter().copied())
+    }
+
+    /// Whether an event is of one of these, and not of a shard that just goes on.
+    pub fn is_state(&self, event: &Event) -> bool {
+        self.resets().any(|reset| covers(reset, &event.namespace))
+    }
+
+    /// A state begins. It goes beside those of other shards, and what those were told goes on to count with the next
+    /// token; what its own were told since the last one is void.
+    fn begin(&mut self, reset: &'a Mark, epoch: usize) {
+        self.epoch = epoch;
+        self.events.retain(|event| !covers(reset, &event.namespace));
+        let others = self
+            .resets()
+            .filter(|other| !reset.namespaces.is_empty() && other.namespaces != reset.namespaces);
+        self.also = others.chain([reset]).collect();
+        self.reset = Some(self.also.remove(0));
     }
 }
 
 /// Folds a span in that counts.
 fn settle(held: &mut Objects, span: &Span<'_>) {
-    if let Some(reset) = span.reset {
-        let covered = |key: &str| {
-            let namespace = key.split_once('/').map_or("", |(namespace, _)| namespace);
-            reset.namespaces.is_empty() || reset.namespaces.iter().any(|it| it == namespace)
-        };
-        let gone: BTreeSet<_> = held.keys().filter(|key| covered(key)).cloned().collect();
-        held.retain(|key, _| !gone.contains(key));
-    }
+    let covered = |key: &str| {
+        let namespace = key.split_once('/').map_or("", |(namespace, _)| namespace);
+        span.resets().any(|reset| covers(reset, namespace))
+    };
+    held.retain(|key, _| !covered(key));
     for event in &span.events {
         match event.r#type() {
             EventType::Upsert => {
@@ -257,6 +268,10 @@ fn settle(held: &mut Objects, span: &Span<'_>) {
             _ => {}
         }
     }
+}
+
+fn covers(reset: &Mark, namespace: &str) -> bool {
+    reset.namespaces.is_empty() || reset.namespaces.iter().any(|it| it == namespace)
 }
 
 /// `namespace/name`, or `name`.

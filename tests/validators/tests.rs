@@ -10,7 +10,7 @@ use informerd::proto::{
 
 use super::{
     Entry, Recording, Reference, What, atomic, bookmarkable, check_all, complete, ordered,
-    reliable, resumable, unique,
+    reliable, reliable_in, resumable, unique,
 };
 use crate::cluster::Seen;
 
@@ -320,6 +320,30 @@ fn reliable_finds_what_was_skipped_and_what_was_invented() {
         "Reliable",
         reliable(&then([upsert("b", "u2", 11), progress(11)]), &selected),
     );
+}
+
+#[test]
+fn what_could_not_be_read_is_not_compared_and_of_a_restore_there_are_two_truths() {
+    let old = || then([upsert("a", "u1", 12), progress(12), progress(13)]);
+    reliable(&old(), &reference()).unwrap_err();
+    let unreadable = vec![("n/b".to_owned(), 11, 14)];
+    reliable(&old(), &reference().with_unreadable(unreadable)).unwrap();
+
+    let restored = [seen("ADDED", "a", "u1", 5), seen("ADDED", "c", "u9", 11)];
+    let restored = Reference::new(&restored, |_| true);
+    let stream = then([
+        upsert("b", "u2", 11),
+        progress(11),
+        reset("HISTORY_VOID"),
+        listed("a", "u1", 5, 11),
+        listed("c", "u9", 11, 11),
+        mark(MarkType::ResetEnd, 11),
+    ]);
+    broken("Reliable", reliable(&stream, &restored));
+    reliable_in(&stream, &[restored.clone(), reference()]).unwrap();
+    // Half of one and half of the other is neither.
+    let mixed = then([upsert("b", "u2", 11), upsert("c", "u9", 11), progress(11)]);
+    broken("Reliable", reliable_in(&mixed, &[restored, reference()]));
 }
 
 #[test]
