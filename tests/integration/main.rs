@@ -15,6 +15,7 @@ mod crds;
 mod facade;
 mod faults;
 mod go_client;
+mod handover;
 mod harness;
 mod kinds;
 mod kstatus;
