@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::{
     cluster::{self, Churn, ChurnOptions, Credential, Daemon, DirectWatch, Proxy, list_exact},
     support::{pods, seed},
-    validators::{Recorder, Recording, Reference, check_all, digest_of, watch_request},
+    validators::{Recorder, Reference, check_all, digest_of, watch_request},
 };
 
 /// In a run of all tests.
@@ -61,13 +61,14 @@ async fn what_is_held_after_each_of_many_hand_overs_is_what_there_is() {
             upstreams[rng.usize(..2)].cut_all();
             cuts += 1;
         }
-        let tokens = tokens(&recorder.recording());
+        let closes = recorder.recording().closes().count() + 1;
         way.retarget(daemons[nth % 2].server());
         way.cut_all();
-        let over = |recording: &Recording| {
-            recording.closes().count() >= nth && self::tokens(recording) > tokens
-        };
-        let recording = recorder.wait("a token after the cut", soon, over).await;
+        let recording = recorder
+            .wait("a token after the cut", soon, |it| {
+                it.has_token_after(closes)
+            })
+            .await;
         let (at, held) = recording.last_state().unwrap();
         let listed = list_exact(&client, &pods(), None, &at[""].to_string())
             .await
@@ -103,11 +104,4 @@ async fn what_is_held_after_each_of_many_hand_overs_is_what_there_is() {
         resets.len(),
     );
     assert!(recording.closes().count() >= all);
-}
-
-/// How many tokens have come.
-fn tokens(recording: &Recording) -> usize {
-    let mut tokens = 0;
-    recording.states(|_, _, _| tokens += 1);
-    tokens
 }

@@ -208,6 +208,19 @@ impl Recording {
         })
     }
 
+    /// Whether a token has come after so many calls had ended.
+    pub fn has_token_after(&self, closes: usize) -> bool {
+        let mut closed = 0;
+        self.entries.iter().any(|entry| match &entry.what {
+            What::Closed(_) => {
+                closed += 1;
+                false
+            }
+            What::Mark(mark) => closed >= closes && !mark.token.is_empty(),
+            _ => false,
+        })
+    }
+
     /// Why the server began a new state, one word a time.
     pub fn resets(&self) -> Vec<&str> {
         self.marks(MarkType::Reset)
