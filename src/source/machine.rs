@@ -46,8 +46,9 @@ const SOON: Duration = Duration::from_secs(10);
 const RENEWAL_SPREAD: Duration = Duration::from_secs(5);
 /// The same failure at one place, without progress, that is not worth trying again.
 const STUCK: u32 = 2;
-/// A watch that lasted this long has told what there was to tell when it began.
-const TOLD: Duration = Duration::from_secs(30);
+/// A watch that lasted this long without a bookmark has none, of which API servers send one a minute: it reads from the
+/// store itself, and has told what there was to tell when it began.
+const TOLD: Duration = Duration::from_secs(75);
 /// As long as the API server may ask for a moment before that is called trouble, and how often.
 const MOMENT: Duration = Duration::from_secs(2);
 const MOMENTS: u32 = 4;
@@ -664,6 +665,8 @@ impl Machine {
             return self.on_suspect(now);
         }
         (self.bookmarks, self.unproven, self.silences) = (true, false, 0);
+        // It says itself how far it is, which may be behind whoever answered the probe.
+        self.probed = None;
         self.revision = Some(revision);
         Step::data(Data::Apply)
     }

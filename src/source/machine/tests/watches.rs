@@ -192,8 +192,30 @@ fn what_a_watch_without_bookmarks_may_not_have_told_is_asked_for_again() {
     // Whatever comes late is taken in, and moves nothing back.
     let mut sim = probed();
     assert_eq!(sim.step(Input::Change(Some(at(98)))).data, Data::Apply);
-    let _ = sim.after(60.0).step(Input::Ended { whole: true });
+    let _ = sim.after(90.0).step(Input::Ended { whole: true });
     assert_eq!(watched_from(&sim.step(Input::Probed(at(120)))), &at(99));
+}
+
+/// The API server that answers the watch may be behind the one that answered the probe, for as long as it likes.
+#[test]
+fn a_watch_of_a_server_that_lags_goes_on_from_its_own_bookmark_and_not_from_a_probe() {
+    let lagging = || {
+        let mut sim = Sim::watching(10);
+        // The first watch was half-open.
+        let _ = sim.tick();
+        let _ = sim.step(Input::Probed(at(99)));
+        let _ = sim.step(Input::Opened);
+        sim
+    };
+    let mut sim = lagging();
+    let _ = sim.after(60.0).step(Input::Bookmark(at(12)));
+    let asked = sim.asked().as_secs_f64();
+    let step = sim.after(asked).step(Input::Ended { whole: true });
+    assert_eq!(watched_from(&step), &at(12));
+    // It ended before its first bookmark was due.
+    let mut sim = lagging();
+    let _ = sim.after(60.0).step(Input::Ended { whole: true });
+    assert_eq!(watched_from(&sim.step(Input::Probed(at(120)))), &at(10));
 }
 
 #[test]
