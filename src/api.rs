@@ -15,6 +15,7 @@ use tonic::transport::Server;
 use crate::{
     auth::Peer,
     cache::{Catalog, Limits},
+    patience::Patient,
     proof::{Prover, ReadThrough},
     readiness::Board,
     shutdown::{Shutdown, Stage},
@@ -34,7 +35,6 @@ pub mod introspection;
 mod listen;
 mod merge;
 mod messages;
-mod patience;
 pub mod query;
 pub mod readiness;
 mod sign_in;
@@ -49,8 +49,6 @@ mod watch;
 pub use access::Access;
 pub use consumers::{Caller, Consumers};
 pub use status::Error;
-
-use patience::Patient;
 
 /// Streams that one connection may have open at once.
 const MAX_STREAMS: u32 = 4096;
@@ -187,7 +185,7 @@ impl Api {
     ) -> Result<(), ServeError> {
         let shutdown = self.0.shutdown.clone();
         let incoming = listen::incoming(listener, tls)
-            .map(move |stream| stream.map(|stream| Patient::new(stream, &shutdown)));
+            .map(move |stream| stream.map(|stream| Patient::new(stream).until(&shutdown)));
         let door = sign_in::SignIn(self.0.access.clone());
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(crate::proto::FILE_DESCRIPTOR_SET)

@@ -37,7 +37,6 @@ mod discovery;
 mod door;
 mod event;
 mod frozen;
-mod greeting;
 mod holds;
 mod list;
 mod openapi;

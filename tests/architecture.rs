@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cache",
             "digest",
             "object",
+            "patience",
             "planted",
             "proof",
             "proto",
@@ -74,11 +75,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "kubeapi",
         &[
-            "auth", "cache", "columns", "digest", "object", "shutdown", "tls",
+            "auth", "cache", "columns", "digest", "object", "patience", "shutdown", "tls",
         ],
     ),
     ("kubeconfig", &[]),
     ("object", &[]),
+    ("patience", &["shutdown"]),
     ("planted", &[]),
     ("proof", &["cache", "object", "upstream"]),
     ("proto", &[]),

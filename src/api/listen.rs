@@ -24,6 +24,7 @@ use tonic::transport::server::{Connected, TcpIncoming};
 use super::{KEEPALIVE, gather::Gather};
 use crate::{
     auth::{Connections, Peer, Place, Presented},
+    patience::Patient,
     tls::{Acceptor, Secured},
 };
 
@@ -138,6 +139,14 @@ impl Connected for Connection {
 
     fn connect_info(&self) -> Peer {
         self.peer.clone()
+    }
+}
+
+impl<Io: Connected> Connected for Patient<Io> {
+    type ConnectInfo = Io::ConnectInfo;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.get_ref().connect_info()
     }
 }
 

@@ -19,9 +19,10 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{Body, KubeApi, Peer, Status, greeting::Greeting};
+use super::{Body, KubeApi, Peer, Status};
 use crate::{
     auth::{Connections, Presented},
+    patience::Patient,
     tls::Acceptor,
 };
 
@@ -121,7 +122,7 @@ impl KubeApi {
             async move { Ok::<_, Infallible>(api.take(request, peer, is_loopback).await) }
         });
         let connection = server
-            .serve_connection(TokioIo::new(Greeting::new(io)), service)
+            .serve_connection(TokioIo::new(Patient::new(io)), service)
             .into_owned();
         tokio::select! {
             ended = watcher.watch(connection) => {
@@ -203,7 +204,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::kubeapi::{greeting::GREETING, tests::World};
+    use crate::{kubeapi::tests::World, patience::GREETING};
 
     /// The other end of a connection that is served, and what would end it.
     fn connect() -> (DuplexStream, GracefulShutdown) {

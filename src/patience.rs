@@ -1,9 +1,9 @@
 //! A connection that is not waited for without end.
 //!
-//! HTTP/2 has keepalives, but only once both sides speak it: a connection that never says anything would stay open
-//! for ever, and hold up a server that drains until its grace period is over. So does one whose other end has gone
-//! without a word. Here the first has some seconds to begin, none once the server drains; and while it drains,
-//! nobody is waited for who is silent.
+//! HTTP has limits on how long things may take, but only once both sides speak it: a connection that never says
+//! anything would stay open for ever, and hold up a server that drains until its grace period is over. So does one
+//! whose other end has gone without a word. Here the first has some seconds to say what it speaks; and where a
+//! shutdown is known, none once that has begun, and nobody is waited for then who is silent.
 
 use std::{
     io,
@@ -17,62 +17,81 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tonic::transport::server::Connected;
 
 use crate::shutdown::Shutdown;
 
-/// Until a client has said that it speaks HTTP/2.
-const GREETING: Duration = Duration::from_secs(10);
-/// What it says first, always.
-const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+/// Until a client has said what it speaks.
+pub const GREETING: Duration = Duration::from_secs(10);
+/// What HTTP/2 begins with, always, and HTTP/1.1 never.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The longest silence of a client, who is asked for a sign of life at once, while the server drains.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(super) struct Patient<Io> {
+pub struct Patient<Io> {
     io: Io,
-    /// Bytes that came, up to those of a greeting.
-    heard: usize,
-    draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// How much of the preface was said, where nothing else was.
+    said: usize,
+    has_greeted: bool,
+    /// Where the server's end matters to it.
+    draining: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     drains: bool,
     /// When patience ends, for whom there is little.
     alarm: Pin<Box<Sleep>>,
 }
 
 impl<Io> Patient<Io> {
-    /// From now on, until the shutdown begins and then some.
-    pub(super) fn new(io: Io, shutdown: &Shutdown) -> Self {
+    /// With who does not say what it speaks, from now on.
+    pub fn new(io: Io) -> Self {
         Self {
             io,
-            heard: 0,
-            draining: Box::pin(shutdown.draining_apart()),
+            said: 0,
+            has_greeted: false,
+            draining: None,
             drains: false,
             alarm: Box::pin(sleep(GREETING)),
         }
     }
 
-    fn has_greeted(&self) -> bool {
-        self.heard >= PREFACE
+    /// Also with who is silent, once the shutdown begins.
+    #[must_use]
+    pub fn until(self, shutdown: &Shutdown) -> Self {
+        Self {
+            draining: Some(Box::pin(shutdown.draining_apart())),
+            ..self
+        }
     }
 
-    fn hear(&mut self, bytes: usize) {
-        self.heard = (self.heard + bytes).min(PREFACE);
-        if self.drains && bytes > 0 {
+    /// What it carries.
+    pub fn get_ref(&self) -> &Io {
+        &self.io
+    }
+
+    fn hear(&mut self, bytes: &[u8]) {
+        if !self.has_greeted {
+            let rest = &PREFACE[self.said..];
+            self.has_greeted = rest.len() <= bytes.len() || !rest.starts_with(bytes);
+            self.said += bytes.len().min(rest.len());
+        }
+        if self.drains && !bytes.is_empty() {
             self.alarm.as_mut().reset(Instant::now() + SILENCE);
         }
     }
 
     /// Nothing has come: until it need not be waited for any more.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.drains && self.draining.as_mut().poll(cx).is_ready() {
+        if !self.drains
+            && let Some(draining) = &mut self.draining
+            && draining.as_mut().poll(cx).is_ready()
+        {
             self.drains = true;
             self.alarm.as_mut().reset(Instant::now() + SILENCE);
         }
-        if self.drains && !self.has_greeted() {
+        if self.drains && !self.has_greeted {
             return Poll::Ready(Ok(()));
         }
-        if self.drains || !self.has_greeted() {
+        if self.drains || !self.has_greeted {
             ready!(self.alarm.as_mut().poll(cx));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -88,7 +107,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Patient<Io> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, buf) {
-            self.hear(buf.filled().len() - before);
+            self.hear(&buf.filled()[before..]);
             return Poll::Ready(read);
         }
         self.poll_over(cx)
@@ -125,14 +144,6 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Patient<Io> {
     }
 }
 
-impl<Io: Connected> Connected for Patient<Io> {
-    type ConnectInfo = Io::ConnectInfo;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.io.connect_info()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::{
@@ -142,18 +153,17 @@ mod tests {
 
     use super::*;
 
-    const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const LONG: Duration = Duration::from_secs(3600);
 
     fn pair(shutdown: &Shutdown) -> (DuplexStream, Patient<DuplexStream>) {
         let (client, server) = duplex(1024);
-        (client, Patient::new(server, shutdown))
+        (client, Patient::new(server).until(shutdown))
     }
 
     async fn greeted(shutdown: &Shutdown) -> (DuplexStream, Patient<DuplexStream>) {
         let (mut client, mut server) = pair(shutdown);
-        client.write_all(HELLO).await.unwrap();
-        let mut hello = [0; PREFACE];
+        client.write_all(PREFACE).await.unwrap();
+        let mut hello = [0; PREFACE.len()];
         server.read_exact(&mut hello).await.unwrap();
         (client, server)
     }
@@ -177,7 +187,7 @@ mod tests {
         assert_eq!(end(&mut server).await, (Some(io::ErrorKind::TimedOut), 10));
         let (mut client, mut server) = pair(&Shutdown::new());
         tokio::spawn(async move {
-            for byte in HELLO {
+            for byte in PREFACE {
                 // Fails once it is cut.
                 let _ = client.write_all(&[*byte]).await;
                 tokio::time::sleep(Duration::from_secs(1)).await;
