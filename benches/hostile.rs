@@ -5,51 +5,41 @@
 //! them, pings without reading the answers, and sends headers a byte at a time (`common/hostile.rs`).
 //! Compared are the fifty's latencies.
 
-use std::{
-    env,
-    process::ExitCode,
-    sync::{Arc, Mutex},
-    thread,
-    time::{Duration, SystemTime},
-};
+use std::{process::ExitCode, sync::Arc, thread};
 
 use futures::future::BoxFuture;
-use hdrhistogram::Histogram;
 use informerd::{
     api::Access,
     auth::{
         Attributes, Authentication, Decision, Guard, Identity, ReviewError, Reviews, Settings,
         Token, TokenOwner,
     },
-    cache::{Limits, Writer},
-    object::Object,
+    cache::Limits,
 };
-use tokio::{
-    runtime::{self, Runtime},
-    time::{Instant, sleep_until},
-};
+use tokio::runtime::{self, Runtime};
 
 mod common {
     pub mod hostile;
     pub mod objects;
     pub mod process;
+    pub mod readers;
     pub mod report;
     pub mod server;
     pub mod sink;
 }
 use common::{
     hostile::Hostile,
-    objects::pod,
     process::{Role, order},
-    report::{Report, median},
-    server, sink,
+    readers::{Load, Run, Stage},
+    report::Report,
+    server,
 };
 
-const READERS: usize = 50;
-const OBJECTS: usize = 5_000;
-const CHANGES_A_SECOND: usize = 1_000;
-/// Changes a publish.
-const BATCH: usize = 5;
+const LOAD: Load = Load {
+    readers: 50,
+    changes_a_second: 1_000,
+    token: Some("good"),
+};
 const AUDIENCE: &str = "informerd";
 
 /// Most p99 of the readers, as a multiple of the same without the hostile one.
@@ -67,7 +57,7 @@ fn main() -> ExitCode {
         ["server", changes] => serve(changes.parse().expect("a number")),
         ["readers", port, changes] => {
             let port = port.parse().expect("a port");
-            read(port, changes.parse().expect("a number"));
+            LOAD.read(port, changes.parse().expect("a number"));
         }
         ["hostile", port] => attack(port.parse().expect("a port")),
         _ => panic!("no such role: {arguments:?}"),
@@ -75,105 +65,37 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What one run came to.
-struct Run {
-    /// Milliseconds from the feed to the readers.
-    p50: f64,
-    p99: f64,
-    /// Seconds of the server's processor time.
-    cpu: f64,
-    /// MiB that the server grew by.
-    growth: f64,
-    /// Streams that were open at the end.
-    open: f64,
-}
-
 fn compare() -> ExitCode {
-    let setting = |name: &str, default: usize| {
-        env::var(name).map_or(default, |value| {
-            value
-                .parse()
-                .unwrap_or_else(|_| panic!("{name} is a number"))
-        })
-    };
-    let pairs = setting("INFORMERD_BENCH_PAIRS", 7);
-    let seconds = setting("INFORMERD_BENCH_SECONDS", 20);
-    let changes = seconds * CHANGES_A_SECOND;
-    println!(
-        "{READERS} readers of {OBJECTS} objects of 1 KB, {CHANGES_A_SECOND} changes a second for {seconds} s, \
-         {pairs} pairs of runs"
-    );
-    println!(
-        "{:<28} {:>10} {:>10} {:>14} {:>14} {:>14}",
-        "", "p50 ms", "p99 ms", "server CPU s", "growth MiB", "open streams"
-    );
-    let (mut alone, mut beside) = (Vec::new(), Vec::new());
-    for _ in 0..pairs {
-        alone.push(run(changes, false));
-        beside.push(run(changes, true));
-    }
-    let of = |runs: &[Run], number: fn(&Run) -> f64| median(runs.iter().map(number).collect());
-    for (name, runs) in [
-        ("readers alone", &alone),
-        ("beside the hostile one", &beside),
-    ] {
-        println!(
-            "{name:<28} {:>10.3} {:>10.3} {:>14.2} {:>14.1} {:>14.0}",
-            of(runs, |run| run.p50),
-            of(runs, |run| run.p99),
-            of(runs, |run| run.cpu),
-            of(runs, |run| run.growth),
-            of(runs, |run| run.open),
-        );
-    }
-    let ratios = beside.iter().zip(&alone).map(|(a, b)| a.p99 / b.p99);
+    let pairs = LOAD.compare("beside the hostile one", "open streams", run);
     let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
     let limits = Settings::default().limits;
     let bound = mib(Limits::default().journal_bytes) + mib(limits.bytes_of_one);
-    let worst = |number: fn(&Run) -> f64| beside.iter().map(number).fold(0.0, f64::max);
     let mut report = Report::default();
-    report.at_most(
-        "p99 to the readers' alone",
-        median(ratios.collect()),
-        LIMIT_P99,
-    );
+    report.at_most("p99 to the readers' alone", pairs.p99_ratio(), LIMIT_P99);
     report.at_most(
         "growth in MiB, at worst",
-        worst(|run| run.growth),
+        pairs.worst(|run| run.growth),
         LIMIT_GROWTH + bound,
     );
     report.at_most(
         "streams that were let in, at worst",
-        worst(|run| run.open),
-        (limits.calls_of_one + READERS) as f64,
+        pairs.worst(|run| run.other),
+        (limits.calls_of_one + LOAD.readers) as f64,
     );
     report.end()
 }
 
 fn run(changes: usize, with_hostile: bool) -> Run {
-    let changes = changes.to_string();
-    let mut server = Role::start(&["server", &changes]);
-    let port = server.hear();
-    let mut readers = Role::start(&["readers", &port, &changes]);
-    assert_eq!(readers.hear(), "ready");
-    let (before, cpu) = (server.rss(), server.cpu());
-    let hostile = with_hostile.then(|| {
-        let mut hostile = Role::start(&["hostile", &port]);
+    let mut stage = Stage::start(changes);
+    let _hostile = with_hostile.then(|| {
+        let mut hostile = Role::start(&["hostile", &stage.port]);
         assert_eq!(hostile.hear(), "hostile");
         hostile
     });
-    server.tell("feed");
-    let open = server.hear();
-    let latencies = readers.hear();
-    let (growth, cpu) = (server.rss() - before, server.cpu() - cpu);
-    drop(hostile);
-    let (p50, p99) = latencies.split_once(' ').expect("two numbers");
+    let open = stage.feed().parse().expect("a number");
     Run {
-        p50: p50.parse().expect("a number"),
-        p99: p99.parse().expect("a number"),
-        cpu,
-        growth,
-        open: open.parse().expect("a number"),
+        other: open,
+        ..stage.result()
     }
 }
 
@@ -210,7 +132,6 @@ impl Reviews for Everybody {
 /// The server: feeds once it is told to, and stays until it is ended.
 fn serve(changes: usize) {
     let runtime = Runtime::new().expect("a runtime");
-    let objects = (0..OBJECTS).map(|n| Arc::new(pod(n, 1, 0))).collect();
     let how = Authentication {
         token_audience: Some(AUDIENCE.to_owned()),
         ..Authentication::default()
@@ -220,7 +141,7 @@ fn serve(changes: usize) {
         guard: guard.expect("the system has randomness"),
         names: Arc::new(|_| None),
     };
-    let (writer, api) = server::shard(objects, access);
+    let (writer, api) = server::shard(Load::objects(), access);
     let (listener, port) = runtime.block_on(server::listen());
     let consumers = api.consumers().clone();
     let watched = consumers.clone();
@@ -236,72 +157,11 @@ fn serve(changes: usize) {
             .enable_all()
             .build()
             .expect("a runtime");
-        runtime.block_on(feed(writer, changes))
+        runtime.block_on(LOAD.feed(writer, changes))
     });
     // Kept: it is the shard's only one.
     let _writer = feeding.join().expect("the feed ends well");
     println!("{}", consumers.list().len());
-    order();
-}
-
-async fn feed(mut writer: Writer<Object>, changes: usize) -> Writer<Object> {
-    let start = Instant::now();
-    for fed in 0..changes {
-        let revision = fed as u64 + 2;
-        writer.upsert(
-            Arc::new(pod(fed % OBJECTS, revision, unix_nanos())),
-            revision,
-        );
-        if (fed + 1) % BATCH == 0 {
-            writer.publish(std::time::Instant::now());
-            let due = (fed + 1) as f64 / CHANGES_A_SECOND as f64;
-            sleep_until(start + Duration::from_secs_f64(due)).await;
-        }
-    }
-    writer
-}
-
-fn unix_nanos() -> u64 {
-    let now = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
-    u64::try_from(now.as_nanos()).expect("before 2554")
-}
-
-/// The readers: all of them have their state, then the changes up to the last; says how late those were.
-fn read(port: u16, changes: usize) {
-    let last = changes as u64 + 1;
-    let runtime = Runtime::new().expect("a runtime");
-    let all = Arc::new(Mutex::new(
-        Histogram::<u64>::new(3).expect("three digits are few"),
-    ));
-    runtime.block_on(async {
-        let mut readers = Vec::new();
-        for _ in 0..READERS {
-            let mut stream = sink::watch(sink::connect(port).await, Some("good")).await;
-            let all = all.clone();
-            readers.push(tokio::spawn(async move {
-                let mut latencies = Histogram::<u64>::new(3).expect("three digits are few");
-                // Whoever is late is sent less than all, but always the last.
-                let mut seen = 0;
-                while seen < last {
-                    let message = sink::next(&mut stream).await;
-                    let now = unix_nanos();
-                    for event in &message.events {
-                        seen = event.revision;
-                        latencies += now.saturating_sub(event.received_unix_nanos);
-                    }
-                }
-                let mut all = all.lock().expect("nobody panics with it");
-                all.add(latencies).expect("they grow");
-            }));
-        }
-        println!("ready");
-        for reader in readers {
-            reader.await.expect("it reads to the end");
-        }
-    });
-    let all = all.lock().expect("nobody panics with it");
-    let millis = |quantile| all.value_at_quantile(quantile) as f64 / 1_000_000.0;
-    println!("{} {}", millis(0.50), millis(0.99));
     order();
 }
 
