@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     cluster::{self, Churn, ChurnOptions, Credential, Daemon, DirectWatch, Proxy, list_exact},
-    support::{pods, seed},
+    support::{assert_as_listed, pods, seed},
     validators::{Recorder, Reference, check_all, digest_of, watch_request},
 };
 
@@ -73,15 +73,7 @@ async fn what_is_held_after_each_of_many_hand_overs_is_what_there_is() {
         let listed = list_exact(&client, &pods(), None, &at[""].to_string())
             .await
             .unwrap();
-        let held: Vec<_> = held
-            .iter()
-            .map(|(key, held)| (key, &held.uid, &held.resource_version))
-            .collect();
-        let listed: Vec<_> = listed
-            .iter()
-            .map(|(key, listed)| (key, &listed.uid, &listed.resource_version))
-            .collect();
-        assert_eq!(held, listed, "after hand-over {nth}, at {at:?}");
+        assert_as_listed(&held, &listed, &format!("after hand-over {nth}, at {at:?}"));
     }
     let took = begun.elapsed();
 

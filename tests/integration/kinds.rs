@@ -15,8 +15,8 @@ use tonic::Code;
 use crate::{
     cluster::{self, Cluster, Daemon, DirectWatch, get, list_exact},
     support::{
-        connect, discard, eventually, is, kind, list, namespace, object, pods, relists, scope,
-        seed, within,
+        assert_as_listed, connect, discard, eventually, is, kind, list, namespace, object, pods,
+        relists, scope, seed, within,
     },
     validators::{Recorder, Reference, check_all, check_without_reference, watch_request},
 };
@@ -270,15 +270,7 @@ async fn a_rollout_and_the_end_of_its_namespace_are_followed_through_all_kinds()
         let listed = list_exact(&client, kind, Some("rollout"), &positions[""].to_string())
             .await
             .unwrap();
-        let held: Vec<_> = held
-            .iter()
-            .map(|(key, held)| (key, &held.uid, &held.resource_version))
-            .collect();
-        let listed: Vec<_> = listed
-            .iter()
-            .map(|(key, listed)| (key, &listed.uid, &listed.resource_version))
-            .collect();
-        assert_eq!(held, listed, "{}", kind.plural);
+        assert_as_listed(&held, &listed, &kind.plural);
     }
 
     cluster

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     cluster::{Cluster, list_exact},
-    support::scope,
+    support::{assert_as_listed, scope},
     validators::{Recording, watch_request},
 };
 
@@ -93,18 +93,11 @@ impl Maps {
         let listed = list_exact(&self.client, &kind, None, &revision)
             .await
             .unwrap();
-        let wanted: Vec<_> = listed
-            .iter()
-            .filter(|(_, it)| {
-                app.is_none_or(|app| it.labels.get("app").is_some_and(|it| it == app))
-            })
-            .map(|(key, it)| (key, &it.uid, &it.resource_version))
-            .collect();
-        let held: Vec<_> = held
-            .iter()
-            .map(|(key, it)| (key, &it.uid, &it.resource_version))
-            .collect();
-        assert_eq!(held, wanted, "at revision {revision}, of {app:?}");
+        let wanted = listed.into_iter().filter(|(_, it)| {
+            app.is_none_or(|app| it.labels.get("app").is_some_and(|it| it == app))
+        });
+        let what = format!("at revision {revision}, of {app:?}");
+        assert_as_listed(&held, &wanted.collect(), &what);
     }
 }
 

@@ -9,18 +9,13 @@ use crate::{
     cluster::{self, Daemon},
     maps::{self, Maps},
     support::{connect, is},
-    validators::{Recorder, Recording, What, check_without_reference},
+    validators::{Recorder, Recording, check_without_reference},
 };
 
 const SOON: Duration = Duration::from_secs(30);
 
 fn last_token(recording: &Recording) -> Bytes {
-    let mut entries = recording.entries.iter().rev();
-    let token = entries.find_map(|entry| match &entry.what {
-        What::Mark(mark) if !mark.token.is_empty() => Some(mark.token.clone()),
-        _ => None,
-    });
-    token.expect("it has a token")
+    recording.last_token().expect("it has a token").clone()
 }
 
 /// Whether the last token is of a revision within these.

@@ -1,6 +1,7 @@
 //! What several of the tests need.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     process::Output,
     sync::{Arc, Mutex, OnceLock},
@@ -22,7 +23,23 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::cluster::{Cluster, Daemon, Listed};
+use crate::{
+    cluster::{Cluster, Daemon, Listed},
+    validators::Objects,
+};
+
+/// What a consumer holds must be what a list has.
+pub fn assert_as_listed(held: &Objects, listed: &BTreeMap<String, Listed>, what: &str) {
+    let held = held.iter();
+    let held = held.map(|(key, it)| (key, &it.uid, &it.resource_version));
+    let listed = listed.iter();
+    let listed = listed.map(|(key, it)| (key, &it.uid, &it.resource_version));
+    assert_eq!(
+        held.collect::<Vec<_>>(),
+        listed.collect::<Vec<_>>(),
+        "{what}"
+    );
+}
 
 /// Polls until `condition` holds. Panics after 30 s.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl FnMut() -> F) {

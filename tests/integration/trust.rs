@@ -31,6 +31,8 @@ mod hostile;
 mod retraction;
 mod rotation;
 
+/// What of a kind.
+const READS: &str = "--verb=get,list,watch";
 const CONFIG: &str = "
 auth:
   tokens: {audience: informerd}
@@ -620,6 +622,48 @@ async fn to_its_end(
     (last_events, end, last_token, status)
 }
 
+/// Makes the service account `reader` there, and a role of that name that may read config maps; [`bind`] joins them.
+async fn reader(cluster: &Cluster, namespace: &str) {
+    let account = ["create", "serviceaccount", "reader", "-n", namespace];
+    cluster.kubectl_ok(&account).await;
+    let role = [
+        "create",
+        "role",
+        "reader",
+        "-n",
+        namespace,
+        READS,
+        "--resource=configmaps",
+    ];
+    cluster.kubectl_ok(&role).await;
+}
+
+async fn bind(cluster: &Cluster, namespace: &str) {
+    let account = format!("--serviceaccount={namespace}:reader");
+    let bind = [
+        "create",
+        "rolebinding",
+        "reader",
+        "-n",
+        namespace,
+        "--role=reader",
+        &account,
+    ];
+    cluster.kubectl_ok(&bind).await;
+}
+
+/// Makes the cluster role `reader`, which may read config maps everywhere.
+async fn reader_everywhere(cluster: &Cluster) {
+    let role = [
+        "create",
+        "clusterrole",
+        "reader",
+        READS,
+        "--resource=configmaps",
+    ];
+    cluster.kubectl_ok(&role).await;
+}
+
 fn config_map(namespace: &str, name: &str) -> String {
     format!(
         "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}, namespace: {namespace}}}}}"
@@ -632,29 +676,8 @@ async fn a_stream_ends_within_half_a_minute_of_its_role_binding_and_goes_on_when
         return;
     };
     namespace(cluster, "revoked").await;
-    cluster
-        .kubectl_ok(&["create", "serviceaccount", "reader", "-n", "revoked"])
-        .await;
-    let role = [
-        "create",
-        "role",
-        "reader",
-        "-n",
-        "revoked",
-        "--verb=get,list,watch",
-        "--resource=configmaps",
-    ];
-    cluster.kubectl_ok(&role).await;
-    let bind = [
-        "create",
-        "rolebinding",
-        "reader",
-        "-n",
-        "revoked",
-        "--role=reader",
-        "--serviceaccount=revoked:reader",
-    ];
-    cluster.kubectl_ok(&bind).await;
+    reader(cluster, "revoked").await;
+    bind(cluster, "revoked").await;
     let daemon = Daemon::start(CONFIG, cluster.kubeconfig()).await;
     let reader = Caller::new(&daemon, &token(cluster, "revoked", "reader", &[]).await).await;
     let scope = scope("configmaps", &["revoked"]);
@@ -699,7 +722,7 @@ async fn a_stream_ends_within_half_a_minute_of_its_role_binding_and_goes_on_when
         .unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     cluster.apply(&config_map("revoked", "while-away")).await;
-    cluster.kubectl_ok(&bind).await;
+    bind(cluster, "revoked").await;
     eventually("the stream goes on where it was", async || {
         let Ok(mut stream) = reader.watch(scope.clone(), last_token.clone()).await else {
             return false;
@@ -727,29 +750,8 @@ async fn a_stream_ends_within_half_a_minute_of_the_pod_that_its_token_was_bound_
         return;
     };
     namespace(cluster, "bound").await;
-    cluster
-        .kubectl_ok(&["create", "serviceaccount", "reader", "-n", "bound"])
-        .await;
-    let role = [
-        "create",
-        "role",
-        "reader",
-        "-n",
-        "bound",
-        "--verb=get,list,watch",
-        "--resource=configmaps",
-    ];
-    cluster.kubectl_ok(&role).await;
-    let bind = [
-        "create",
-        "rolebinding",
-        "reader",
-        "-n",
-        "bound",
-        "--role=reader",
-        "--serviceaccount=bound:reader",
-    ];
-    cluster.kubectl_ok(&bind).await;
+    reader(cluster, "bound").await;
+    bind(cluster, "bound").await;
     cluster
         .apply(
             "{apiVersion: v1, kind: Pod, metadata: {name: owner, namespace: bound}, \
@@ -917,14 +919,7 @@ async fn certificates_let_in_whom_they_name_over_tls() {
             .contains(r#"User "alice" cannot list resource "configmaps""#),
         "{alice}"
     );
-    let role = [
-        "create",
-        "clusterrole",
-        "reader",
-        "--verb=get,list,watch",
-        "--resource=configmaps",
-    ];
-    cluster.kubectl_ok(&role).await;
+    reader_everywhere(&cluster).await;
     cluster
         .kubectl_ok(&[
             "create",

@@ -168,17 +168,25 @@ impl Recording {
         last.map(|to| (to, held))
     }
 
+    /// The last token, where there was one.
+    pub fn last_token(&self) -> Option<&Bytes> {
+        let mut marks = self.token_marks();
+        marks.next().map(|mark| &mark.token)
+    }
+
+    /// Marks that have a token, the last first.
+    fn token_marks(&self) -> impl Iterator<Item = &Mark> {
+        let entries = self.entries.iter().rev();
+        entries.filter_map(|entry| match &entry.what {
+            What::Mark(mark) if !mark.token.is_empty() => Some(mark),
+            _ => None,
+        })
+    }
+
     /// Where the last token stands in the shard that is the furthest behind; 0 before there is one.
     pub fn reached(&self) -> u64 {
-        let marks = self
-            .entries
-            .iter()
-            .rev()
-            .filter_map(|entry| match &entry.what {
-                What::Mark(mark) if !mark.token.is_empty() => Some(mark),
-                _ => None,
-            });
-        let last = marks.map(|mark| positions(mark.freshness.as_ref())).next();
+        let last = self.token_marks().next();
+        let last = last.map(|mark| positions(mark.freshness.as_ref()));
         last.and_then(|to| to.into_values().min()).unwrap_or(0)
     }
 

@@ -14,14 +14,7 @@ async fn whoever_means_harm_loses_its_own_calls_and_nothing_else() {
     let Some(cluster) = cluster::private().await else {
         return;
     };
-    let role = [
-        "create",
-        "clusterrole",
-        "reader",
-        "--verb=get,list,watch",
-        "--resource=configmaps",
-    ];
-    cluster.kubectl_ok(&role).await;
+    reader_everywhere(&cluster).await;
     for name in ["good", "hostile"] {
         let account = format!("--serviceaccount=default:{name}");
         cluster

@@ -78,14 +78,7 @@ async fn certificates_are_replaced_under_a_hundred_streams_and_new_handshakes() 
     };
     let scratch = Scratch::new("rotation").unwrap();
     let certificates = Certificates::make(scratch.path()).await;
-    let role = [
-        "create",
-        "clusterrole",
-        "reader",
-        "--verb=get,list,watch",
-        "--resource=configmaps",
-    ];
-    cluster.kubectl_ok(&role).await;
+    reader_everywhere(&cluster).await;
     let bind = [
         "create",
         "clusterrolebinding",
