@@ -107,7 +107,7 @@ pub(super) struct Admitted {
 #[derive(Clone, Debug)]
 struct Rights {
     guard: Guard,
-    asking: Asking,
+    peer: Option<Peer>,
     subject: Subject,
     all: Vec<Attributes>,
 }
@@ -159,7 +159,7 @@ impl Admitted {
         let grants = Grants::new(
             rights.guard.clone(),
             rights.subject.clone(),
-            rights.asking.peer.clone(),
+            rights.peer.clone(),
             parts.collect(),
             withheld,
         );
@@ -198,11 +198,7 @@ impl Admitted {
 
 impl Rights {
     fn hold(&self, all: Vec<Attributes>) -> Lease {
-        let mut lease = self.guard.hold(&self.subject, all);
-        if let Some(peer) = &self.asking.peer {
-            lease.cuts(peer.cut.clone());
-        }
-        lease
+        self.guard.hold(&self.subject, all, self.peer.as_ref())
     }
 }
 
@@ -318,7 +314,7 @@ impl Api {
         }
         let rights = Rights {
             guard: guard.clone(),
-            asking: asking.clone(),
+            peer: asking.peer.clone(),
             subject,
             all,
         };
@@ -328,15 +324,12 @@ impl Api {
 
     /// Whether the caller may read what stands under a path.
     pub(super) async fn admit_path(&self, asking: &Asking, path: &str) -> Result<Admitted, Error> {
-        self.admit_all(asking, vec![Attributes::path(path)]).await
-    }
-
-    async fn admit_all(&self, asking: &Asking, all: Vec<Attributes>) -> Result<Admitted, Error> {
         let Access::Guarded { guard, .. } = &self.0.access else {
             return Ok(Admitted::default());
         };
         let subject = known(asking)?;
-        let allowed = guard.authorize_all(&subject, &all).await;
+        let right = Attributes::path(path);
+        let allowed = guard.authorize(&subject, &right).await;
         if let Err(error) = &allowed {
             asking.denied(error);
         }
@@ -344,9 +337,9 @@ impl Api {
         Ok(Admitted {
             rights: Some(Rights {
                 guard: guard.clone(),
-                asking: asking.clone(),
+                peer: asking.peer.clone(),
                 subject,
-                all,
+                all: vec![right],
             }),
         })
     }

@@ -76,10 +76,7 @@ impl Grants {
 
     fn hold(&mut self, at: usize) {
         let all = vec![self.grants[at].1.clone()];
-        let mut lease = self.guard.hold(&self.subject, all);
-        if let Some(peer) = &self.peer {
-            lease.cuts(peer.cut.clone());
-        }
+        let lease = self.guard.hold(&self.subject, all, self.peer.as_ref());
         let over = lease.when_over();
         self.leases[at] = Some(lease);
         self.waiting
@@ -93,7 +90,9 @@ impl Grants {
         let found = async move {
             loop {
                 sleep(AGAIN.mul_f64(0.75 + fastrand::f64() / 4.0)).await;
-                if guard.authorize(&subject, &right).await.is_ok() {
+                // As whoever it is by now: it may have come to another group, or have left one.
+                let all = std::slice::from_ref(&right);
+                if guard.confirm(&subject, all).await.is_ok() {
                     return (at, Change::Back);
                 }
             }

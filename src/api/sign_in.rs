@@ -6,7 +6,7 @@
 use std::{
     convert::Infallible,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -122,10 +122,8 @@ impl http_body::Body for Counted {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        ready!(self.room.poll(cx));
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let counted = |frame: Frame<Bytes>| frame.map_data(|bytes| self.room.count(bytes));
-        Poll::Ready(frame.map(|frame| frame.map(counted)))
+        let Self { body, room, .. } = &mut *self;
+        room.poll_frame(cx, Pin::new(body))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -46,7 +46,14 @@ impl FakeReviews {
         self.lock().tokens.remove(token);
     }
 
-    /// From now on `user` may do this, as [`Attributes`] prints it.
+    /// From now on the owner of `token` is in these groups.
+    pub fn group(&self, token: &str, groups: &[&str]) {
+        if let Some(owner) = self.lock().tokens.get_mut(token) {
+            owner.identity.groups = groups.iter().map(|&group| group.to_owned()).collect();
+        }
+    }
+
+    /// From now on `user`, or whoever is in the group of that name, may do this, as [`Attributes`] prints it.
     pub fn allow(&self, user: &str, what: &str) {
         self.lock()
             .allowed
@@ -110,9 +117,11 @@ impl Reviews for FakeReviews {
     ) -> BoxFuture<'a, Result<Decision, ReviewError>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
-            let (user, what) = (identity.user.clone(), attributes.to_string());
+            let (user, what) = (&identity.user, attributes.to_string());
             self.answer(format!("{user}: {what}"), |state| {
-                match state.allowed.contains(&(user, what)) {
+                let mut names = identity.groups.iter().chain([user]);
+                let may = |name: &String| state.allowed.contains(&(name.clone(), what.clone()));
+                match names.any(may) {
                     true => Decision::Allowed,
                     false => Decision::Denied,
                 }

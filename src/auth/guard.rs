@@ -13,6 +13,7 @@ use super::{
     calls::{Calls, Limits, Slot},
     identity::{Identity, Subject},
     impersonate,
+    peer::Peer,
     rights::{Holder, Lease},
     secret::Fingerprints,
 };
@@ -98,23 +99,19 @@ impl Guard {
         self.check(subject, attributes, Urgency::NewCall).await
     }
 
-    /// The same for several; the error is of the first that is missing.
-    pub async fn authorize_all(
-        &self,
-        subject: &Subject,
-        all: &[Attributes],
-    ) -> Result<(), AuthError> {
-        self.check_all(subject, all, Urgency::NewCall).await
-    }
-
     /// Rights that a stream rests on: they were there when it was opened, and are looked for again as long as it
-    /// is. Streams that rest on the same share the questions.
-    pub fn hold(&self, subject: &Subject, all: Vec<Attributes>) -> Lease {
-        self.0.holder.hold(self, subject, all)
+    /// is. Streams that rest on the same share the questions. Cuts the peer's connection if the stream is still there
+    /// two seconds after its rights ended: what is queued for a consumer that does not read must not reach it later.
+    pub fn hold(&self, subject: &Subject, all: Vec<Attributes>, peer: Option<&Peer>) -> Lease {
+        let mut lease = self.0.holder.hold(self, subject, all);
+        if let Some(peer) = peer {
+            lease.cuts(peer.cut.clone());
+        }
+        lease
     }
 
     /// Asks again, of a stream that is open, who its caller is and what it may. Returns the caller as it is now.
-    pub(super) async fn confirm(
+    pub async fn confirm(
         &self,
         subject: &Subject,
         all: &[Attributes],
@@ -130,7 +127,9 @@ impl Guard {
             fresh
         };
         self.may_impersonate(&fresh, Urgency::OpenStream).await?;
-        self.check_all(&fresh, all, Urgency::OpenStream).await?;
+        for attributes in all {
+            self.check(&fresh, attributes, Urgency::OpenStream).await?;
+        }
         Ok(fresh)
     }
 
@@ -147,8 +146,10 @@ impl Guard {
             Proof::Loopback => fingerprints.of("held loopback", []),
         };
         let identity = subject.identity.fingerprint(fingerprints);
+        // Groups that are named and groups that come by themselves make the same identity, by other permissions.
+        let impersonation = serde_json::to_vec(&*subject.impersonation).unwrap_or_default();
         let all = serde_json::to_vec(all).unwrap_or_default();
-        fingerprints.of("held", [&credential[..], &identity, &all])
+        fingerprints.of("held", [&credential[..], &identity, &impersonation, &all])
     }
 
     async fn may_impersonate(&self, subject: &Subject, urgency: Urgency) -> Result<(), AuthError> {
@@ -158,18 +159,6 @@ impl Guard {
         }
         for needed in subject.impersonation.iter() {
             self.ask(&subject.real, needed, urgency).await?;
-        }
-        Ok(())
-    }
-
-    async fn check_all(
-        &self,
-        subject: &Subject,
-        all: &[Attributes],
-        urgency: Urgency,
-    ) -> Result<(), AuthError> {
-        for attributes in all {
-            self.check(subject, attributes, urgency).await?;
         }
         Ok(())
     }

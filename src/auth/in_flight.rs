@@ -6,6 +6,7 @@
 //! of that identity, and no others.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -14,6 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http_body::{Body, Frame};
 
 /// What is on its way to somebody.
 #[derive(Debug)]
@@ -102,6 +104,18 @@ impl Room {
             ready!(own.poll_room(cx));
         }
         Poll::Ready(())
+    }
+
+    /// The body's next frame once there is room for it, counted.
+    pub fn poll_frame<B: Body<Data = Bytes>>(
+        &self,
+        cx: &mut Context<'_>,
+        body: Pin<&mut B>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        ready!(self.poll(cx));
+        let frame = ready!(body.poll_frame(cx));
+        let counted = |frame: Frame<Bytes>| frame.map_data(|bytes| self.count(bytes));
+        Poll::Ready(frame.map(|frame| frame.map(counted)))
     }
 
     /// Whether half of it is taken: then it is time for smaller pieces.

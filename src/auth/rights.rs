@@ -80,11 +80,6 @@ impl Lease {
     }
 
     /// Until they are over.
-    pub async fn ended(&mut self) -> Over {
-        self.when_over().await
-    }
-
-    /// The same, for whoever waits for it beside other things again and again.
     pub fn when_over(&self) -> impl Future<Output = Over> + Send + use<> {
         let mut over = self.over.clone();
         async move {
@@ -95,9 +90,8 @@ impl Lease {
         }
     }
 
-    /// Cuts this connection if the stream is still there two seconds after its rights ended: what is queued for a
-    /// consumer that does not read must not reach it later.
-    pub fn cuts(&mut self, connection: CancellationToken) {
+    /// Cuts this connection if the stream is still there two seconds after its rights ended.
+    pub(super) fn cuts(&mut self, connection: CancellationToken) {
         let connection = Arc::new(Connection(connection));
         let mut leases = lock(&self.rights.leases);
         if leases.len() == leases.capacity() {

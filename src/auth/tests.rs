@@ -66,7 +66,7 @@ impl World {
         self.reviews.allow("alice", WATCH_SHOP);
         let alice = self.sign_in("t").await.unwrap();
         self.guard.authorize(&alice, &watch_shop()).await.unwrap();
-        self.guard.hold(&alice, vec![watch_shop()])
+        self.guard.hold(&alice, vec![watch_shop()], None)
     }
 }
 
@@ -77,7 +77,7 @@ fn is_unauthenticated<T: std::fmt::Debug>(answer: Result<T, AuthError>) -> bool 
 /// How long until a lease ends, and why.
 async fn ends(lease: &mut Lease) -> (Duration, Over) {
     let begun = tokio::time::Instant::now();
-    let over = lease.ended().await;
+    let over = lease.when_over().await;
     (begun.elapsed(), over)
 }
 
@@ -321,7 +321,7 @@ async fn a_stream_ends_when_its_token_says_that_it_does() {
     world.reviews.give(&token, "alice", &["informerd"]);
     world.reviews.allow("alice", WATCH_SHOP);
     let alice = world.sign_in(&token).await.unwrap();
-    let mut lease = world.guard.hold(&alice, vec![watch_shop()]);
+    let mut lease = world.guard.hold(&alice, vec![watch_shop()], None);
     let (after, over) = ends(&mut lease).await;
     assert_eq!(over, Over::Expired);
     assert!(
@@ -373,7 +373,7 @@ async fn a_stream_for_somebody_else_ends_with_the_right_to_impersonate() {
     let mut asked = headers("t");
     asked.insert("impersonate-user", HeaderValue::from_static("jane"));
     let jane = world.guard.authenticate(&asked, &world.peer).await.unwrap();
-    let mut lease = world.guard.hold(&jane, vec![watch_shop()]);
+    let mut lease = world.guard.hold(&jane, vec![watch_shop()], None);
     sleep(Duration::from_secs(100)).await;
     assert_eq!(lease.over(), None);
     world.reviews.deny("alice", TO_BE_JANE);
@@ -387,7 +387,7 @@ async fn a_hundred_streams_of_one_caller_ask_as_often_as_one() {
     let first = world.alice_watches().await;
     let alice = world.sign_in("t").await.unwrap();
     let mut others: Vec<_> = (0..100)
-        .map(|_| world.guard.hold(&alice, vec![watch_shop()]))
+        .map(|_| world.guard.hold(&alice, vec![watch_shop()], None))
         .collect();
     world.reviews.forget();
     sleep(Duration::from_secs(160)).await;
@@ -396,9 +396,9 @@ async fn a_hundred_streams_of_one_caller_ask_as_often_as_one() {
     drop(first);
     world.reviews.deny("alice", WATCH_SHOP);
     for lease in &mut others {
-        lease.ended().await;
+        lease.when_over().await;
     }
-    let again = world.guard.hold(&alice, vec![watch_shop()]);
+    let again = world.guard.hold(&alice, vec![watch_shop()], None);
     assert_eq!(again.over(), None, "rights that are over are not shared");
 }
 
@@ -409,12 +409,12 @@ async fn a_stream_that_does_not_end_by_itself_loses_its_connection() {
     let connection = CancellationToken::new();
     stuck.cuts(connection.clone());
     let alice = world.sign_in("t").await.unwrap();
-    let mut prompt = world.guard.hold(&alice, vec![watch_shop()]);
+    let mut prompt = world.guard.hold(&alice, vec![watch_shop()], None);
     let other = CancellationToken::new();
     prompt.cuts(other.clone());
 
     world.reviews.deny("alice", WATCH_SHOP);
-    prompt.ended().await;
+    prompt.when_over().await;
     drop(prompt);
     assert!(!connection.is_cancelled());
     timeout(Duration::from_secs(3), connection.cancelled())
@@ -429,7 +429,7 @@ async fn nothing_that_is_printed_has_a_token_in_it() {
     world.reviews.give("s3cr3t", "alice", &["informerd"]);
     world.reviews.allow("alice", WATCH_SHOP);
     let alice = world.sign_in("s3cr3t").await.unwrap();
-    let lease = world.guard.hold(&alice, vec![watch_shop()]);
+    let lease = world.guard.hold(&alice, vec![watch_shop()], None);
     let bad = world.sign_in("s3cr3t-and-wrong").await.unwrap_err();
     let printed = format!("{:?} {alice:?} {lease:?} {bad:?} {bad}", world.guard);
     assert!(!printed.contains("s3cr3t"), "{printed}");

@@ -3,7 +3,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -74,11 +74,7 @@ impl KubeApi {
             Route::Objects(target) => target.verb,
             _ => "get",
         };
-        let lease = (verb != "get").then(|| {
-            let mut lease = guard.hold(&subject, vec![needed]);
-            lease.cuts(peer.cut.clone());
-            lease
-        });
+        let lease = (verb != "get").then(|| guard.hold(&subject, vec![needed], Some(peer)));
         Ok(Some(Entered {
             is_watch: verb == "watch",
             subject,
@@ -147,10 +143,8 @@ impl http_body::Body for Held {
             };
             return Poll::Ready(Some(last));
         }
-        ready!(self.room.poll(cx));
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let counted = |frame: Frame<Bytes>| frame.map_data(|bytes| self.room.count(bytes));
-        Poll::Ready(frame.map(|frame| frame.map(counted)))
+        let Self { body, room, .. } = &mut *self;
+        room.poll_frame(cx, Pin::new(body))
     }
 
     fn is_end_stream(&self) -> bool {

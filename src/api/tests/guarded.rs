@@ -26,11 +26,7 @@ async fn guarded() -> Guarded {
     let settings = crate::auth::Settings::default();
     let guard = Guard::new(how, Arc::new(reviews.clone()), settings).unwrap();
     reviews.give(TOKEN, "alice", &["informerd"]);
-    let bearer = format!("Bearer {TOKEN}");
-    let headers = [(http::header::AUTHORIZATION, bearer.parse().unwrap())];
-    let headers = http::HeaderMap::from_iter(headers);
-    let nowhere = Arc::new(Presented::default());
-    let alice = guard.authenticate(&headers, &nowhere).await.unwrap();
+    let alice = signed_in(&guard).await;
     fixture.api = Api::with_board(
         fixture.api.catalog().clone(),
         Board::new([""; 0], Limits::default()),
@@ -53,7 +49,25 @@ async fn guarded() -> Guarded {
     }
 }
 
+/// Whoever has the token.
+async fn signed_in(guard: &Guard) -> Subject {
+    let bearer = format!("Bearer {TOKEN}");
+    let headers = [(http::header::AUTHORIZATION, bearer.parse().unwrap())];
+    let headers = http::HeaderMap::from_iter(headers);
+    let nowhere = Arc::new(Presented::default());
+    guard.authenticate(&headers, &nowhere).await.unwrap()
+}
+
 impl Guarded {
+    /// Alice comes again, once what was known of her is forgotten.
+    async fn sign_in(&mut self) {
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        let Access::Guarded { guard, .. } = &self.fixture.api.0.access else {
+            unreachable!("it is guarded");
+        };
+        self.alice = signed_in(guard).await;
+    }
+
     fn ask<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.extensions_mut().insert(self.alice.clone());
@@ -301,6 +315,34 @@ async fn a_stream_that_retracts_loses_the_namespace_that_is_lost_and_gets_it_bac
     world.change("bank", "safe-001", 104);
     let (events, _) = told(&mut watch).await;
     assert_eq!((events.len(), events[0].name.as_str()), (1, "safe-001"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_lost_with_a_group_is_not_given_back_by_who_the_caller_was() {
+    let mut world = guarded().await.with_a_bank(2);
+    world.reviews.deny("alice", WATCH_BANK);
+    world.reviews.allow("tellers", WATCH_BANK);
+    world.reviews.group(TOKEN, &["tellers"]);
+    world.sign_in().await;
+    let mut watch = world.watch(retracting(&["default", "bank"])).await.unwrap();
+    watch.initial().await;
+    assert_eq!(watch.held.len(), 4);
+
+    world.reviews.group(TOKEN, &[]);
+    let (events, _) = told(&mut watch).await;
+    let revoked = |event: &Event| event.cause() == DeleteCause::Revoked;
+    assert!(
+        events.len() == 2 && events.iter().all(revoked),
+        "{events:?}"
+    );
+    let more = tokio::time::timeout(Duration::from_secs(120), told(&mut watch)).await;
+    assert!(more.is_err(), "{more:?}");
+
+    world.reviews.group(TOKEN, &["tellers"]);
+    let (events, _) = told(&mut watch).await;
+    assert_eq!((events.len(), watch.held.len()), (2, 4));
+    world.change("bank", "safe-000", 101);
+    assert_eq!(told(&mut watch).await.0.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
