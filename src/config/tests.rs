@@ -675,9 +675,18 @@ fn the_flags_say_who_is_let_in_as_the_file_does() {
     assert!(config.tls.is_some());
     let half = ServeArgs {
         tls_key: None,
-        ..args
+        ..args.clone()
     };
     assert!(parse("kinds: [pods]", &half).is_err());
+    let unset = ServeArgs {
+        token_audience: Some(String::new()),
+        ..args
+    };
+    let refused = parse("kinds: [pods]", &unset).unwrap_err().to_string();
+    assert!(
+        refused.contains("--token-audience: the audience is empty"),
+        "{refused}"
+    );
 }
 
 #[test]

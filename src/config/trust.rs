@@ -95,6 +95,8 @@ pub(super) const LIMITS: [&str; 6] = [
 ];
 /// What tokens are for, where the config does not say.
 const AUDIENCE: &str = "informerd";
+const EMPTY_AUDIENCE: &str =
+    "the audience is empty: write audience: informerd, or another name that tokens are made for";
 
 pub(super) fn auth(reader: &mut Reader, field: &Field<'_>, auth: &mut AuthConfig) {
     let map = reader.map(field, &AUTH);
@@ -106,10 +108,7 @@ pub(super) fn auth(reader: &mut Reader, field: &Field<'_>, auth: &mut AuthConfig
         };
         auth.token_audience = audience.filter(|audience| !audience.is_empty());
         if auth.token_audience.is_none() {
-            reader.refuse(
-                &field,
-                "the audience is empty: write audience: informerd, or another name that tokens are made for",
-            );
+            reader.refuse(&field, EMPTY_AUDIENCE);
         }
     }
     if let Some(field) = map.get("clientCertificates") {
@@ -202,8 +201,17 @@ fn file(reader: &mut Reader, field: &Field<'_>) -> Option<PathBuf> {
 }
 
 pub(super) fn flags(reader: &mut Reader, args: &ServeArgs, config: &mut Config) {
-    if let Some(audience) = &args.token_audience {
-        config.auth.token_audience = Some(audience.clone()).filter(|it| !it.is_empty());
+    match &args.token_audience {
+        // Such as of a variable that is not set: not to be taken for nobody being asked.
+        Some(audience) if audience.is_empty() => {
+            reader.refuse_at(
+                Place::Flag("--token-audience".to_owned()),
+                "",
+                EMPTY_AUDIENCE,
+            );
+        }
+        Some(audience) => config.auth.token_audience = Some(audience.clone()),
+        None => {}
     }
     if let Some(ca) = &args.client_ca {
         config.auth.client_ca = Some(ca.clone());
