@@ -199,7 +199,7 @@ pub(super) fn unknown(resource: &str, kinds: &[KindStatus]) -> Error {
     }
 }
 
-/// Kubernetes's own kinds that live in no namespace.
+/// Kubernetes's own kinds that live in no namespace, by the names that are known here.
 const CLUSTER_SCOPED: [&str; 12] = [
     "nodes",
     "node",

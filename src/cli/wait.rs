@@ -147,7 +147,11 @@ async fn resolve(client: &Client, args: &Args) -> Result<Vec<WaitTarget>, Error>
         let text = "--uid, --min-resource-version and --min-generation need exactly one TARGET";
         return Err(Error::Usage(text.to_owned()));
     }
-    let kinds = super::kinds(client, args.targets.iter().map(String::as_str)).await?;
+    let kinds = match &args.filename {
+        // What a file has of a kind tells no name of its resource.
+        Some(_) => client.kinds().await?,
+        None => super::kinds(client, args.targets.iter().map(String::as_str)).await?,
+    };
     let named = |text: &String| {
         let named = Named::resolve(text, &kinds, &args.namespace)?;
         if named.name.is_empty() {
