@@ -44,7 +44,7 @@ pub use identity::{Identity, Method, Subject};
 pub use in_flight::Room;
 pub use peer::Peer;
 pub use reviews::{ApiReviews, Decision, ReviewError, Reviews, TokenOwner};
-pub use rights::{Lease, Over, Rights};
+pub use rights::{Lease, Over};
 pub use secret::Token;
 
 /// Why a call is not let in.
@@ -67,8 +67,8 @@ pub enum AuthError {
     /// The API server could not be asked. Fail closed.
     #[error("the API server cannot be asked who may do this: {0}")]
     Unavailable(String),
-    /// More questions at once than the API server is to be asked.
-    #[error("too many questions of who may do what; try again in {} ms", .0.as_millis())]
+    /// More calls than may come in that time, or more questions at once than the API server is to be asked.
+    #[error("too much is asked in a short time; try again in {} ms", .0.as_millis())]
     Busy(Duration),
     /// More calls than the caller, or everybody, may have open at once.
     #[error("{0}; try again later, or ask for less at once")]

@@ -55,7 +55,7 @@ pub enum TlsError {
 
 /// Says what this module's metrics mean.
 pub fn describe_metrics() {
-    use metrics::{Unit, describe_counter, describe_gauge};
+    use metrics::describe_counter;
     describe_counter!(
         "informerd_tls_handshakes_total",
         "TLS handshakes, by result: done, failed, timeout, refused (too many at once)."
@@ -63,10 +63,5 @@ pub fn describe_metrics() {
     describe_counter!(
         "informerd_tls_reloads_total",
         "Times that changed certificate files were read, by result."
-    );
-    describe_gauge!(
-        "informerd_tls_certificate_expiry_seconds",
-        Unit::Seconds,
-        "When the server's certificate ends, in seconds since 1970."
     );
 }

@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -79,16 +80,15 @@ async fn accept(
             }
             None => return,
         };
-        // Gone again where it has no address.
-        let Some(place) = stream
-            .peer_addr()
-            .ok()
-            .and_then(|peer| connections.enter(peer.ip()))
-        else {
+        // Gone again where it has no address. Asked once: it may be gone any time.
+        let Ok(peer) = stream.peer_addr() else {
+            continue;
+        };
+        let Some(place) = connections.enter(peer.ip()) else {
             continue;
         };
         let Some(tls) = tls.clone() else {
-            let connection = Connection::new(stream, place);
+            let connection = Connection::new(stream, peer, place);
             if send.send(Ok(connection)).await.is_err() {
                 return;
             }
@@ -98,25 +98,27 @@ async fn accept(
         tokio::spawn(async move {
             if let Some(secured) = tls.accept(stream).await {
                 // Nobody serves any more: then nobody waits for it either.
-                let _ = send.send(Ok(Connection::secured(secured, place))).await;
+                let _ = send
+                    .send(Ok(Connection::secured(secured, peer, place)))
+                    .await;
             }
         });
     }
 }
 
 impl Connection {
-    fn new(stream: TcpStream, place: Place) -> Self {
+    fn new(stream: TcpStream, peer: SocketAddr, place: Place) -> Self {
         let presented = Presented {
-            peer: stream.peer_addr().ok(),
+            peer: Some(peer),
             chain: Vec::new(),
         };
         let (read, write) = stream.into_split();
         Self::with(Io::Plain(Gather::new(read, write)), presented, place)
     }
 
-    fn secured(secured: Secured, place: Place) -> Self {
+    fn secured(secured: Secured, peer: SocketAddr, place: Place) -> Self {
         let presented = Presented {
-            peer: secured.tcp().peer_addr().ok(),
+            peer: Some(peer),
             chain: secured.client_chain(),
         };
         let (read, write) = tokio::io::split(secured);

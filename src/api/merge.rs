@@ -600,11 +600,13 @@ impl<T: Item> Merge<T> {
 impl<T: Item> Part<T> {
     /// Where the consumer is complete.
     fn complete(&self) -> Option<Position> {
-        let state = self.shard.peek();
-        match (self.position, state) {
-            (Some(_), Some(state)) if planted::is(Bug::BookmarkEarly) => Some(state.position()),
-            (position, _) => position,
+        if planted::is(Bug::BookmarkEarly)
+            && self.position.is_some()
+            && let Some(state) = self.shard.peek()
+        {
+            return Some(state.position());
         }
+        self.position
     }
 
     /// Whether the consumer may hold something of it.

@@ -99,6 +99,10 @@ impl Calls {
         }
     }
 
+    fn show_bytes(&self) {
+        metrics::gauge!("informerd_bytes_in_flight").set(self.in_flight.bytes() as f64);
+    }
+
     fn of_each(&self) -> MutexGuard<'_, Each> {
         self.of_each.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -149,7 +153,7 @@ impl Calls {
         each.next = next_of_all;
         own.open += 1;
         self.open.fetch_add(1, Ordering::Relaxed);
-        metrics::gauge!("informerd_bytes_in_flight").set(self.in_flight.bytes() as f64);
+        self.show_bytes();
         Ok(Slot {
             calls: Arc::clone(self),
             user: user.to_owned(),
@@ -162,8 +166,9 @@ impl Calls {
 fn turn(next: Instant, per_second: u32, now: Instant) -> Result<Instant, AuthError> {
     let interval = Duration::from_secs(1) / per_second.max(1);
     let wait = next.saturating_duration_since(now);
-    if wait > interval * per_second.saturating_mul(2) {
-        return Err(AuthError::Busy(wait));
+    let at_once = interval * per_second.saturating_mul(2);
+    if wait > at_once {
+        return Err(AuthError::Busy(wait - at_once));
     }
     Ok(next.max(now) + interval)
 }
@@ -186,6 +191,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.calls.open.fetch_sub(1, Ordering::Relaxed);
+        self.calls.show_bytes();
         let mut each = self.calls.of_each();
         if let Some(own) = each.own.get_mut(&self.user) {
             own.open -= 1;

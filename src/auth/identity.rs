@@ -36,11 +36,6 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Namespace and name, if it is a service account's.
-    pub fn service_account(&self) -> Option<(&str, &str)> {
-        service_account(&self.user)
-    }
-
     /// With everything that a permission could depend on.
     pub(super) fn fingerprint(&self, fingerprints: &Fingerprints) -> Fingerprint {
         let mut groups: Vec<&str> = self.groups.iter().map(String::as_str).collect();
@@ -132,11 +127,6 @@ impl Subject {
             Proof::Certificate(_) => Method::Certificate,
             Proof::Loopback => Method::Loopback,
         }
-    }
-
-    /// When its credentials end, where that is known.
-    pub fn expires(&self) -> Option<SystemTime> {
-        self.expires
     }
 
     /// Whether it need not be asked for: somebody on this machine, where the config takes that for enough, who

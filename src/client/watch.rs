@@ -313,12 +313,10 @@ impl Watch {
 
     /// Tells of a mark, if all that was told until then is what informerd holds.
     fn check(&mut self, event: WatchEvent) -> Result<(), Error> {
-        let (WatchEvent::ResetEnd { freshness, .. } | WatchEvent::Mark { freshness, .. }) = &event
-        else {
-            self.tell(event);
-            return Ok(());
-        };
-        if let Some(ledger) = &mut self.ledger {
+        if let Some(ledger) = &mut self.ledger
+            && let WatchEvent::ResetEnd { freshness, .. } | WatchEvent::Mark { freshness, .. } =
+                &event
+        {
             // A whole state counts with its end.
             ledger.apply(&event);
             match ledger.agrees(&freshness.positions) {

@@ -101,11 +101,6 @@ impl Secured {
     pub fn protocol(&self) -> &[u8] {
         self.0.get_ref().1.alpn_protocol().unwrap_or_default()
     }
-
-    /// The connection below.
-    pub fn tcp(&self) -> &TcpStream {
-        self.0.get_ref().0
-    }
 }
 
 impl AsyncRead for Secured {

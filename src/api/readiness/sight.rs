@@ -27,7 +27,7 @@ pub(super) struct Sight {
     names: Option<Names>,
     may_get: HashMap<(String, String), bool>,
     since: Instant,
-    /// The targets whose verdicts were shortened.
+    /// The targets of a wait whose verdicts were shortened.
     withheld: HashSet<(String, String, String)>,
 }
 
@@ -46,10 +46,10 @@ impl Sight {
         }
     }
 
-    /// Leaves of a verdict what the caller may see.
-    pub(super) async fn shorten(&mut self, verdict: &mut proto::Verdict) {
+    /// Leaves of a verdict what the caller may see. Whether that is less.
+    pub(super) async fn shorten(&mut self, verdict: &mut proto::Verdict) -> bool {
         let Some(names) = self.names.clone() else {
-            return;
+            return false;
         };
         if self.since.elapsed() >= REMEMBER {
             self.since = Instant::now();
@@ -69,24 +69,27 @@ impl Sight {
             let key = (target.resource, target.namespace);
             self.may_get.get(&key).copied().unwrap_or_default()
         });
-        let target = named(verdict.target.as_ref());
         if verdict.parts.len() == all {
-            self.withheld.remove(&target);
-            return;
+            return false;
         }
-        self.withheld.insert(target);
         verdict.message = WITHHELD.to_owned();
         verdict.details.clear();
         for condition in &mut verdict.conditions {
             condition.message = WITHHELD.to_owned();
             condition.details.clear();
         }
+        true
     }
 
     /// The same for what a wait says of targets that it waits for.
     pub(super) async fn shorten_wait(&mut self, answer: &mut proto::WaitReadinessResponse) {
         for verdict in &mut answer.verdicts {
-            self.shorten(verdict).await;
+            let target = named(verdict.target.as_ref());
+            if self.shorten(verdict).await {
+                self.withheld.insert(target);
+            } else {
+                self.withheld.remove(&target);
+            }
         }
         for missing in &mut answer.missing {
             if self.withheld.contains(&named(missing.target.as_ref())) {
