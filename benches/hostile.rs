@@ -87,6 +87,7 @@ fn compare() -> ExitCode {
 
 fn run(changes: usize, with_hostile: bool) -> Run {
     let mut stage = Stage::start(changes);
+    stage.count_from_here();
     let _hostile = with_hostile.then(|| {
         let mut hostile = Role::start(&["hostile", &stage.port]);
         assert_eq!(hostile.hear(), "hostile");

@@ -185,14 +185,14 @@ impl Stage {
         let mut readers = Role::start(&["readers", &port, &changes]);
         assert_eq!(readers.hear(), "ready");
         Self {
-            before: (server.rss(), server.cpu()),
+            before: (0.0, 0.0),
             server,
             readers,
             port,
         }
     }
 
-    /// Counts from now on, not from the start.
+    /// Counts from now on.
     pub fn count_from_here(&mut self) {
         self.before = (self.server.rss(), self.server.cpu());
     }
