@@ -266,6 +266,9 @@ fn each_bug_is_planted_at_one_place_and_no_build_has_them_by_default() {
             .map(|(_, text)| text.matches(&planted).count());
         assert_eq!(places.sum::<usize>(), 1, "{planted}");
     }
+    let all = sources.iter();
+    let all = all.map(|(_, text)| text.matches("planted::is(Bug::").count());
+    assert_eq!(all.sum::<usize>(), bugs.len(), "each is hunted for");
     let manifest = include_str!("../Cargo.toml");
     let default = manifest.lines().find(|line| line.starts_with("default ="));
     assert!(default.is_some_and(|features| !features.contains("planted")));

@@ -1,6 +1,6 @@
 //! What the API server sends, and what masks leave of it.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -185,13 +185,11 @@ fn lines(body: &[u8], size: usize) -> (Vec<Bytes>, bool) {
     (all, reader.is_whole())
 }
 
-/// Items until something is wrong, by place, and how the list ended where nothing was.
-fn items(body: &[u8], size: usize) -> (BTreeMap<usize, Vec<u8>>, Option<String>) {
-    let (mut page, mut all) = (Page::default(), BTreeMap::new());
+/// Items until something is wrong, and how the list ended where nothing was.
+fn items(body: &[u8], size: usize) -> (Vec<Vec<u8>>, Option<String>) {
+    let (mut page, mut all) = (Page::default(), Vec::new());
     for piece in body.chunks(size) {
-        let pushed = page.push(piece, |item| {
-            all.insert(all.len(), item.to_vec());
-        });
+        let pushed = page.push(piece, |item| all.push(item.to_vec()));
         if pushed.is_err() {
             return (all, None);
         }

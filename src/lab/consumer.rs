@@ -162,6 +162,8 @@ impl Wants {
     /// Whether what is held is what it is to hold of a state.
     fn check(&self, held: &mut Held, state: &State<Object>, at: &str) {
         let objects = state.objects.values().map(|slot| &slot.item);
+        let fields = self.fields.iter().map(|path| path.parse().expect("a path"));
+        let projection = Projection::new(View::Full, fields.collect());
         let mut count = 0;
         for object in objects.filter(|object| self.selects(object)) {
             count += 1;
@@ -174,8 +176,7 @@ impl Wants {
             }
             let uid = *item.uid == *object.uid && item.stale == object.stale;
             let version = self.visible || item.version.to_string() == *object.resource_version;
-            let fields = self.fields.iter().map(|path| path.parse().expect("a path"));
-            let json = Projection::new(View::Full, fields.collect()).apply(object);
+            let json = projection.apply(object);
             let content = match self.visible {
                 true => without_version(&item.json) == without_version(&json),
                 false => item.json == json,
@@ -376,26 +377,24 @@ impl Consumer {
             assert!(twice.is_none(), "Unique: {at}: {key} twice in a state");
             return;
         }
-        let told = item.clone();
-        let Some(held) = self.held.insert(key.clone(), item) else {
-            return;
-        };
-        let item = told;
-        assert_eq!(
-            held.uid, item.uid,
-            "Atomic: {at}: {key} has another uid, and nobody has deleted the other"
-        );
-        assert!(
-            held.version <= item.version,
-            "Ordered: {at}: {key} goes back from {} to {}",
-            held.version,
-            item.version
-        );
-        assert!(
-            self.wants.visible || held.version < item.version || held.stale != item.stale,
-            "Unique: {at}: {key} at {} is told again",
-            item.version
-        );
+        if let Some(held) = self.held.get(&key) {
+            assert_eq!(
+                held.uid, item.uid,
+                "Atomic: {at}: {key} has another uid, and nobody has deleted the other"
+            );
+            assert!(
+                held.version <= item.version,
+                "Ordered: {at}: {key} goes back from {} to {}",
+                held.version,
+                item.version
+            );
+            assert!(
+                self.wants.visible || held.version < item.version || held.stale != item.stale,
+                "Unique: {at}: {key} at {} is told again",
+                item.version
+            );
+        }
+        self.held.insert(key, item);
     }
 
     fn take_deletion(&mut self, event: &Event, key: &str, at: &str, cases: &mut Cases) {

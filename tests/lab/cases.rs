@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use informerd::{
-    cache::History,
     object::Key,
     proto::{DeleteCause, EventType, WatchObjectsRequest},
 };
@@ -383,17 +382,8 @@ async fn case_11_a_revision_that_goes_back_voids_the_history_once_for_each_strea
         }
         world.agree().await;
         sleep(MOMENT).await;
-        if cut {
-            // Nobody tells them: they must ask.
-            for network in &world.networks {
-                network.order(Order::Cut);
-            }
-        }
-        world.etcd.restore(to);
-        for server in &world.servers {
-            server.begin_anew(History::New);
-        }
-        world.restored();
+        // Where they are cut, nobody tells them: they must ask.
+        world.restore_as(to, cut);
         world.agree().await;
         sleep(MOMENT).await;
         put(&world, "after", "web");

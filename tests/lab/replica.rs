@@ -34,6 +34,8 @@ use tonic::{
     transport::{Channel, Endpoint, Server},
 };
 
+use crate::validators::Dial;
+
 /// What fits into a connection on its way.
 const ROOM: usize = 16 << 10;
 
@@ -141,9 +143,8 @@ impl Drop for Replica {
     }
 }
 
-impl Door {
-    /// A new connection.
-    pub fn dial(&self, window: u32) -> BoxFuture<'static, Result<Channel, Status>> {
+impl Dial for Door {
+    fn dial(&self, window: u32) -> BoxFuture<'static, Result<Channel, Status>> {
         let (ours, theirs) = tokio::io::duplex(ROOM);
         let sent = self.connections.send(Ok(theirs));
         let cut = Box::pin(self.cut.clone().cancelled_owned());

@@ -12,8 +12,8 @@ use tokio::time::sleep;
 use crate::{
     etcd::{ApiServer, Content, Etcd, Serves},
     network::Network,
-    replica::{Door, Replica, config},
-    validators::{Dial, Recorder, Recording, watch_request},
+    replica::{Replica, config},
+    validators::{Recorder, Recording, watch_request},
 };
 
 const NODES: usize = 1000;
@@ -21,15 +21,6 @@ const NODES: usize = 1000;
 const SECONDS: usize = 20;
 /// And so many of them in what can be seen.
 const SEEN_A_SECOND: usize = 5;
-
-impl Dial for Door {
-    fn dial(
-        &self,
-        window: u32,
-    ) -> futures::future::BoxFuture<'static, Result<tonic::transport::Channel, tonic::Status>> {
-        Door::dial(self, window)
-    }
-}
 
 /// Events, the bytes of their messages, and how often the consumer was woken for them.
 fn cost(recording: &Recording, from: usize) -> (usize, usize, usize) {

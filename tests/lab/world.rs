@@ -232,8 +232,14 @@ impl World {
     /// by themselves, is a matter of chance.
     pub fn restore(&mut self, revision: u64) {
         self.networks[0].count("restored to an earlier revision");
+        let cut = self.rng.bool();
+        self.restore_as(revision, cut);
+    }
+
+    /// The same, where that is known.
+    pub fn restore_as(&mut self, revision: u64, cut: bool) {
         self.restored = true;
-        if self.rng.bool() {
+        if cut {
             for network in &self.networks {
                 network.order(Order::Cut);
             }
@@ -242,11 +248,6 @@ impl World {
         for server in &self.servers {
             server.begin_anew(History::New);
         }
-    }
-
-    /// Whoever put the store back by hand says so.
-    pub fn restored(&mut self) {
-        self.restored = true;
     }
 
     /// Whether a daemon has what is stored, as far as that can be read.
@@ -475,15 +476,9 @@ impl World {
 
     /// A token of one selector is refused for another one.
     pub async fn misuse_token(&mut self, recording: &Recording) {
-        let token = recording
-            .entries
-            .iter()
-            .rev()
-            .find_map(|entry| match &entry.what {
-                What::Mark(mark) if !mark.token.is_empty() => Some(mark.token.clone()),
-                _ => None,
-            });
-        let Some(token) = token else { return };
+        let Some(token) = recording.last_token().cloned() else {
+            return;
+        };
         let Ok(channel) = self.replicas(None).dial(64 << 10).await else {
             return;
         };
@@ -602,14 +597,8 @@ pub fn labels() -> WatchObjectsRequest {
 
 /// Where the last token stands.
 fn last_positions(recording: &Recording) -> Option<Positions> {
-    recording
-        .entries
-        .iter()
-        .rev()
-        .find_map(|entry| match &entry.what {
-            What::Mark(mark) if !mark.token.is_empty() => Some(positions(mark.freshness.as_ref())),
-            _ => None,
-        })
+    let mut marks = recording.token_marks();
+    marks.next().map(|mark| positions(mark.freshness.as_ref()))
 }
 
 /// What is wrong, and all that led there.

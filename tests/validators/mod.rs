@@ -199,10 +199,12 @@ pub fn reliable_in(recording: &Recording, references: &[Reference]) -> Result<()
     recording.states(|span, to, held| {
         // Each shard finds out about a restore by itself.
         if outcome.is_ok() {
+            let known = known.iter().map(|known| (known, known.reference.at(to)));
+            let known: Vec<_> = known.collect();
             outcome = to.keys().try_for_each(|shard| {
-                one_of(known.iter().map(|known| {
+                one_of(known.iter().map(|(known, truth)| {
                     known.told(span, shard)?;
-                    known.held(span, shard, to, held)
+                    known.held(span, shard, to, held, truth)
                 }))
             });
         }
@@ -324,12 +326,11 @@ impl<'a> Known<'a> {
         shard: &str,
         to: &Positions,
         held: &Objects,
+        truth: &BTreeMap<&str, &Seen>,
     ) -> Result<(), String> {
-        let truth: BTreeMap<_, _> = self
-            .reference
-            .at(to)
-            .into_iter()
-            .map(|(key, seen)| (key, (&*seen.uid, &*seen.resource_version)))
+        let truth: BTreeMap<_, _> = truth
+            .iter()
+            .map(|(key, seen)| (*key, (&*seen.uid, &*seen.resource_version)))
             .collect();
         let held: BTreeMap<_, _> = held
             .iter()

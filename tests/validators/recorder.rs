@@ -114,6 +114,11 @@ impl Recorder {
         self.shared.lock().clone()
     }
 
+    /// How many entries that is.
+    pub fn len(&self) -> usize {
+        self.shared.lock().entries.len()
+    }
+
     /// Waits until the recording fits. Panics where that takes longer than `within`.
     pub async fn wait(
         &self,

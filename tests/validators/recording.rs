@@ -175,7 +175,7 @@ impl Recording {
     }
 
     /// Marks that have a token, the last first.
-    fn token_marks(&self) -> impl Iterator<Item = &Mark> {
+    pub fn token_marks(&self) -> impl Iterator<Item = &Mark> {
         let entries = self.entries.iter().rev();
         entries.filter_map(|entry| match &entry.what {
             What::Mark(mark) if !mark.token.is_empty() => Some(mark),
@@ -216,16 +216,12 @@ impl Recording {
         })
     }
 
-    /// Whether a token has come after so many calls had ended.
-    pub fn has_token_after(&self, closes: usize) -> bool {
-        let mut closed = 0;
-        self.entries.iter().any(|entry| match &entry.what {
-            What::Closed(_) => {
-                closed += 1;
-                false
-            }
-            What::Mark(mark) => closed >= closes && !mark.token.is_empty(),
-            _ => false,
+    /// Whether, from this entry on, a call has ended and then a token has come.
+    pub fn has_gone_on_since(&self, from: usize) -> bool {
+        let mut closed = false;
+        self.entries[from..].iter().any(|entry| {
+            closed |= matches!(entry.what, What::Closed(_));
+            closed && matches!(&entry.what, What::Mark(mark) if !mark.token.is_empty())
         })
     }
 

@@ -170,12 +170,12 @@ async fn a_stream_loses_the_namespace_of_its_role_binding_and_gets_it_back_with_
     );
     let mut taken = 0;
     for (_, message) in seen.all() {
+        let is_reset = message.mark.as_ref().map(|mark| mark.reason.as_str());
+        assert_ne!(is_reset, Some("REVOKED"), "it need not start over");
         for event in message.events {
             let is_taken = event.cause() == DeleteCause::Revoked;
             taken += usize::from(is_taken);
             assert!(!is_taken || event.namespace == "lost" && event.object.is_empty());
-            let is_reset = message.mark.as_ref().map(|mark| mark.reason.as_str());
-            assert_ne!(is_reset, Some("REVOKED"), "it need not start over");
         }
     }
     // With what Kubernetes puts into each namespace.
