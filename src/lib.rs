@@ -77,6 +77,8 @@
 //! object. That is the price of kube's `Controller`; `informerd_feed_store_objects` shows it, and kinds without a
 //! controller have no feed.
 
+#![forbid(unsafe_code)]
+
 pub mod admin;
 pub mod aerospike;
 pub mod api;

@@ -1,6 +1,8 @@
 //! The `informerd` program: reads the command line, runs what it says, and turns the outcome into an exit code.
 //! 0 done, 1 failed, 2 wrong usage or configuration; what `wait` and `audit` say by it stands with them.
 
+#![forbid(unsafe_code)]
+
 use std::{
     io::{self, Write},
     process::ExitCode,

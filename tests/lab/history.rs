@@ -1,12 +1,13 @@
 //! One random history of a whole daemon: everything that happens to it comes from a seed.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use fastrand::Rng;
 use informerd::config::Config;
 use tokio::time::{advance, sleep};
 
 use crate::{
+    chance,
     network::{Order, Tally, Weather},
     replica::config,
     world::{World, all, every, labels, selected, within},
@@ -74,16 +75,16 @@ impl Setting {
     }
 }
 
-/// Runs the history of this seed, on a clock of its own; what happened in it.
-pub fn run(seed: u64) -> Tally {
-    // What the daemon leaves to chance.
-    fastrand::seed(seed);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    runtime.block_on(history(seed))
+/// Runs the history of this seed, on a clock of its own; what happened in it, or an error if it panicked.
+pub fn run(seed: u64) -> thread::Result<Tally> {
+    chance::seeded(seed, || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(history(seed))
+    })
 }
 
 async fn history(seed: u64) -> Tally {
