@@ -46,9 +46,6 @@ const SOON: Duration = Duration::from_secs(10);
 const RENEWAL_SPREAD: Duration = Duration::from_secs(5);
 /// The same failure at one place, without progress, that is not worth trying again.
 const STUCK: u32 = 2;
-/// A watch that lasted this long without a bookmark has none, of which API servers send one a minute: it reads from the
-/// store itself, and has told what there was to tell when it began.
-const TOLD: Duration = Duration::from_secs(75);
 /// As long as the API server may ask for a moment before that is called trouble, and how often.
 const MOMENT: Duration = Duration::from_secs(2);
 const MOMENTS: u32 = 4;
@@ -114,8 +111,6 @@ pub struct Machine {
     /// The kind sends bookmarks.
     bookmarks: bool,
     unproven: bool,
-    /// Of a kind without bookmarks: where the API server was just before the watch was opened.
-    probed: Option<Revision>,
     /// When the list that is read was asked for.
     asked: Option<Instant>,
     silences: u32,
@@ -170,7 +165,6 @@ impl Machine {
             backoff: Backoff::default(),
             bookmarks: false,
             unproven: false,
-            probed: None,
             asked: None,
             silences: 0,
             shorts: 0,
@@ -361,7 +355,6 @@ impl Machine {
         };
         // What is read in pages is current when the first one is asked for.
         self.asked = Some(now);
-        self.probed = None;
         let (cause, paged, streams) = (need.cause, need.paged, need.streams);
         let from = match (need.from, &self.revision) {
             (From::Any, _) => ListFrom::Any,
@@ -665,8 +658,6 @@ impl Machine {
             return self.on_suspect(now);
         }
         (self.bookmarks, self.unproven, self.silences) = (true, false, 0);
-        // It says itself how far it is, which may be behind whoever answered the probe.
-        self.probed = None;
         self.revision = Some(revision);
         Step::data(Data::Apply)
     }
@@ -705,25 +696,10 @@ impl Machine {
                 }
                 Some(Check::Reconnect) | None => {}
             }
-            // Nothing else will say how far the watch is.
-            let number = matches!(revision, Revision::Number(_));
-            self.probed = (number && self.unproven).then(|| revision.clone());
         }
         Step {
             data: Data::Keep,
             io: self.proceed(now),
-        }
-    }
-
-    /// A watch of a kind without bookmarks ended in good order, so all is here that it was sent: whatever had
-    /// happened when the API server was asked, just before. From there the next one goes on, or a quiet kind's
-    /// revision would age until the API server has forgotten it.
-    fn catch_up(&mut self, lasted: Duration) {
-        if let Some(probed) = self.probed.take()
-            && lasted >= TOLD
-            && self.moves(&probed)
-        {
-            self.revision = Some(probed);
         }
     }
 }

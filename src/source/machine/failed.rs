@@ -25,7 +25,6 @@ impl Machine {
         let lasted = open.opened.map_or(Duration::ZERO, |opened| {
             now.saturating_duration_since(opened)
         });
-        self.catch_up(lasted);
         if lasted < SHORT {
             self.shorts += 1;
             if open.changes == 0 || self.shorts >= STUCK {

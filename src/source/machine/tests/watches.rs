@@ -147,32 +147,9 @@ fn a_kind_without_bookmarks_is_not_half_open_but_unproven_and_its_history_is_che
     assert!((90.0..=180.0).contains(&sim.wait()));
 }
 
-/// A server whose revision goes on by ten a second, whatever happens to the kind, and that remembers the last five
-/// minutes only.
+/// Whoever answers a probe may be ahead of whoever answers the watch, for as long as that likes.
 #[test]
-fn a_quiet_kind_without_bookmarks_is_never_forgotten_by_the_server() {
-    let mut sim = Sim::watching(10);
-    let begun = sim.now;
-    let revision = |sim: &Sim| 10 + 10 * sim.now.duration_since(begun).as_secs();
-    let mut step = sim.tick();
-    for round in 0..100 {
-        assert_eq!(sent(&step), &Request::Probe, "round {round}");
-        let probed = revision(&sim);
-        step = sim.step(Input::Probed(at(probed)));
-        let Revision::Number(from) = *watched_from(&step) else {
-            panic!("no number")
-        };
-        let oldest = revision(&sim).saturating_sub(10 * 300);
-        assert!(from >= oldest, "round {round}: {from} is gone");
-        let _ = sim.step(Input::Opened);
-        let asked = sim.asked().as_secs_f64();
-        step = sim.after(asked).step(Input::Ended { whole: true });
-    }
-    assert_eq!(sim.causes(), ["initial"]);
-}
-
-#[test]
-fn what_a_watch_without_bookmarks_may_not_have_told_is_asked_for_again() {
+fn a_watch_goes_on_from_what_it_told_and_never_from_a_probe() {
     let probed = || {
         let mut sim = Sim::watching(10);
         let _ = sim.tick();
@@ -180,42 +157,67 @@ fn what_a_watch_without_bookmarks_may_not_have_told_is_asked_for_again() {
         let _ = sim.step(Input::Opened);
         sim
     };
-    // Cut: what was under way is lost.
+    // Cut, and what was under way is lost.
     let mut sim = probed();
     let _ = sim.after(60.0).fail(Fault::Cut);
     let _ = sim.tick();
     assert_eq!(watched_from(&sim.step(Input::Probed(at(120)))), &at(10));
-    // Ended in good order, but before it can have told all that there was.
+    // In its time and in good order, without a word.
     let mut sim = probed();
-    let _ = sim.after(2.0).step(Input::Ended { whole: true });
+    let asked = sim.asked().as_secs_f64();
+    let _ = sim.after(asked).step(Input::Ended { whole: true });
     assert_eq!(watched_from(&sim.step(Input::Probed(at(120)))), &at(10));
-    // Whatever comes late is taken in, and moves nothing back.
+    // With a change.
     let mut sim = probed();
     assert_eq!(sim.step(Input::Change(Some(at(98)))).data, Data::Apply);
     let _ = sim.after(90.0).step(Input::Ended { whole: true });
-    assert_eq!(watched_from(&sim.step(Input::Probed(at(120)))), &at(99));
-}
-
-/// The API server that answers the watch may be behind the one that answered the probe, for as long as it likes.
-#[test]
-fn a_watch_of_a_server_that_lags_goes_on_from_its_own_bookmark_and_not_from_a_probe() {
-    let lagging = || {
-        let mut sim = Sim::watching(10);
-        // The first watch was half-open.
-        let _ = sim.tick();
-        let _ = sim.step(Input::Probed(at(99)));
-        let _ = sim.step(Input::Opened);
-        sim
-    };
-    let mut sim = lagging();
+    assert_eq!(watched_from(&sim.step(Input::Probed(at(120)))), &at(98));
+    // With a bookmark, after which it has nothing to ask.
+    let mut sim = probed();
     let _ = sim.after(60.0).step(Input::Bookmark(at(12)));
     let asked = sim.asked().as_secs_f64();
     let step = sim.after(asked).step(Input::Ended { whole: true });
     assert_eq!(watched_from(&step), &at(12));
-    // It ended before its first bookmark was due.
-    let mut sim = lagging();
-    let _ = sim.after(60.0).step(Input::Ended { whole: true });
-    assert_eq!(watched_from(&sim.step(Input::Probed(at(120)))), &at(10));
+}
+
+/// A server whose revision goes on by ten a second, whatever happens to the kind, and that remembers the last five
+/// minutes only.
+#[test]
+fn a_quiet_kind_without_bookmarks_is_listed_anew_once_the_server_has_forgotten_where_it_was() {
+    let mut sim = Sim::watching(10);
+    let begun = sim.now;
+    let revision = |sim: &Sim| 10 + 10 * sim.now.duration_since(begun).as_secs();
+    let mut step = sim.tick();
+    for _ in 0..100 {
+        assert_eq!(sent(&step), &Request::Probe);
+        let probed = revision(&sim);
+        step = sim.step(Input::Probed(at(probed)));
+        let Revision::Number(from) = *watched_from(&step) else {
+            panic!("no number")
+        };
+        if from < revision(&sim).saturating_sub(10 * 300) {
+            step = sim.fail(Fault::Expired);
+            assert_eq!(list_from(&step).0, &ListFrom::MostRecent);
+            let listed = revision(&sim);
+            assert_eq!(watched_from(&sim.page(listed, None)), &at(listed));
+        }
+        let _ = sim.step(Input::Opened);
+        step = if sim.machine.is_unproven() {
+            let asked = sim.asked().as_secs_f64();
+            sim.after(asked).step(Input::Ended { whole: true })
+        } else {
+            sim.tick()
+        };
+    }
+    let causes = sim.causes();
+    let (first, expired) = causes.split_first().expect("it was listed");
+    assert_eq!(*first, "initial");
+    assert!(
+        expired.iter().all(|cause| *cause == "expired"),
+        "{causes:?}"
+    );
+    // In some 200 minutes at most once in five, though each watch ends sooner.
+    assert!((20..=40).contains(&expired.len()), "{}", expired.len());
 }
 
 #[test]
