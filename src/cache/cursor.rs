@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{
-    Batch, Change, Event, Item, Position, Select, State, What,
+    Batch, Cause, Change, Event, Item, Position, Select, State, What,
     fold::{compare, each, fold},
     state::{Items, scan},
 };
@@ -609,7 +609,7 @@ fn some_changes<T: Item, S: Select<T> + ?Sized>(
                         what: What::Delete {
                             key: key.clone(),
                             uid,
-                            cause: super::Cause::Replaced,
+                            cause: Cause::Replaced,
                         },
                     });
                 }
@@ -628,24 +628,38 @@ fn some_changes<T: Item, S: Select<T> + ?Sized>(
                 cause,
                 revision,
                 born,
-            } if knew(*born, from) && select.in_scope(key) => match state.objects.get(key) {
-                // It is back: the reader only needs its latest, which comes later.
-                Some(slot) if slot.item.uid() == &**uid => {}
-                Some(_) => {
-                    replaced.insert(key.clone(), uid.clone());
+            } if select.in_scope(key) => {
+                let knew = knew(*born, from);
+                let taken = match state.objects.get(key) {
+                    // It is back: the reader only needs its latest, which comes later.
+                    Some(slot) if slot.item.uid() == &**uid => continue,
+                    Some(_) => true,
+                    None => *cause == Cause::Replaced,
+                };
+                if taken {
+                    // What becomes of its key comes later.
+                    if knew {
+                        replaced.insert(key.clone(), uid.clone());
+                    }
+                    continue;
                 }
-                None => {
+                let held = if knew {
+                    Some(uid.clone())
+                } else {
+                    replaced.remove(key)
+                };
+                if let Some(uid) = held {
                     bytes += size_of::<Event<T>>() + key.as_str().len();
                     events.push(Event {
                         revision: *revision,
                         what: What::Delete {
                             key: key.clone(),
-                            uid: uid.clone(),
+                            uid,
                             cause: *cause,
                         },
                     });
                 }
-            },
+            }
             Change::Live(_) | Change::Tombstone { .. } => {}
         }
         if bytes >= budget {

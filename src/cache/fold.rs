@@ -159,7 +159,12 @@ fn tell<T: Item, S: Select<T> + ?Sized>(
             Some(held).zip(left_selector(wanted))
         }
         (Some(held), Some(_)) if wanted.is_some() => Some((held, Cause::Replaced)),
-        (Some(held), _) => Some((held, span.gone.unwrap_or(last.cause))),
+        (Some(held), Some(_)) => Some((held, span.gone.unwrap_or(last.cause))),
+        // What took its place is gone as well: nothing follows.
+        (Some(held), None) => {
+            let gone = span.gone.filter(|cause| *cause != Cause::Replaced);
+            Some((held, gone.unwrap_or(last.cause)))
+        }
     };
     if let Some((held, cause)) = went {
         events.push(Event {

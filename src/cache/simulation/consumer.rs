@@ -72,6 +72,7 @@ impl Consumer {
                 if self.wants.every {
                     self.check_every(&batch, position, records, &at);
                 }
+                self.check_replaced(&batch, &at);
                 for event in batch.events {
                     self.check_ordered(event.revision, &at);
                     match event.what {
@@ -141,6 +142,21 @@ impl Consumer {
         let old =
             old.unwrap_or_else(|| panic!("{at}: a DELETE ({cause:?}) of {key}, which is not held"));
         assert_eq!(old.uid, uid, "{at}");
+    }
+
+    /// Atomic: what replaces an item comes directly after that, where a selector does not leave it out.
+    fn check_replaced(&self, batch: &Batch<Toy>, at: &str) {
+        for (index, event) in batch.events.iter().enumerate() {
+            let What::Delete { key, cause, .. } = &event.what else {
+                continue;
+            };
+            let next = batch.events.get(index + 1).map(|next| &next.what);
+            let follows = matches!(next, Some(What::Upsert { item, .. }) if item.key == *key);
+            assert!(
+                *cause != Cause::Replaced || follows || self.wants.is_filter(),
+                "{at}: nothing takes the place of {key}"
+            );
+        }
     }
 
     /// Reliable, Atomic, Bookmarkable: at a position, exactly the set that was there is held.
