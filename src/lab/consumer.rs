@@ -529,16 +529,13 @@ impl Consumer {
             return;
         };
         // One that was kept though nobody knew of it any more gives way to whoever takes its name.
-        let mut told = self.told.clone();
-        let gives_way = |one: &(u64, String, bool), next: &(u64, String, bool)| {
-            (one.0, &one.1, one.2, next.2) == (next.0, &next.1, true, false)
+        let is_new = |revision: u64, key: &str| {
+            let mut all = changes.iter();
+            let change = all.find(|change| change.revision == revision);
+            change.is_some_and(|change| change.before.is_none() && change.pod.key() == key)
         };
-        let mut next = 1;
-        told.retain(|one| {
-            let gives_way = self.told.get(next).is_some_and(|next| gives_way(one, next));
-            next += 1;
-            !gives_way
-        });
+        let mut told = self.told.clone();
+        told.retain(|(revision, key, gone)| !gone || !is_new(*revision, key));
         assert_eq!(
             told, expected,
             "Reliable: {at}: every change after {from} up to {}",
