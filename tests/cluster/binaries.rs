@@ -184,7 +184,7 @@ pub async fn wire() -> Result<PathBuf, Error> {
 }
 
 /// The path of the program in tests/clients/informers/selectors.
-pub async fn label_selectors() -> Result<PathBuf, Error> {
+pub async fn selectors() -> Result<PathBuf, Error> {
     Ok(build(&INFORMERS).await?.join("selectors"))
 }
 

@@ -48,8 +48,8 @@ mod venv;
 
 pub use audit::{AuditLog, AuditedRequest};
 pub use binaries::{
-    go_client, go_example, go_watcher, grpcurl, has_go, has_go_for, informers, kstatus,
-    label_selectors, wire,
+    go_client, go_example, go_watcher, grpcurl, has_go, has_go_for, informers, kstatus, selectors,
+    wire,
 };
 pub use control_plane::{
     Cluster, Credential, Extent, NODES, TEST_USER_AGENT, USERS, client, token,
