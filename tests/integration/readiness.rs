@@ -194,7 +194,11 @@ async fn a_rollout_is_waited_for_step_by_step() {
     let (met, said) = text(&output);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert_eq!(met, "deployments.apps/web ready\n");
-    assert_eq!(verdict(&client, deployment()).await.parts_total, 2);
+    // Its pods come by a watch of their own: those that went may be told a little later than that it is done.
+    eventually("the pods that went are no parts any more", || async {
+        verdict(&client, deployment()).await.parts_total == 2
+    })
+    .await;
 
     let patch = r#"{"spec":{"template":{"spec":{"nodeSelector":{"no":"where"}}}}}"#;
     kubectl(&["patch", "deployment", "web", "-p", patch]).await;
