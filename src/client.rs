@@ -21,7 +21,7 @@
 //!
 //! Requests are the protos' own messages: a second set of types would only have to be kept equal to them.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt};
@@ -61,9 +61,19 @@ use credentials::Bearer;
 #[derive(Clone, Debug)]
 pub struct Client {
     server: Arc<str>,
-    endpoint: Endpoint,
+    dial: Dial,
     bearer: Bearer,
     channel: Wire,
+}
+
+/// Makes a channel that connects when it is first used.
+#[derive(Clone)]
+struct Dial(Arc<dyn Fn() -> Channel + Send + Sync>);
+
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dial")
+    }
 }
 
 /// A channel that says who calls.
@@ -142,14 +152,28 @@ impl Client {
             // More than one flush in flight on a long round trip.
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20);
-        let bearer = credentials.bearer();
-        let channel = InterceptedService::new(endpoint.connect_lazy(), bearer.clone());
-        Ok(Self {
+        let dial = move || endpoint.connect_lazy();
+        Ok(Self::new(server, dial, credentials.bearer()))
+    }
+
+    /// The same over a transport of the caller's own, such as a Unix socket or a tunnel: `channel` makes a channel that
+    /// connects when it is first used, and is called again where one does not come to life any more. `server` is what
+    /// errors call the other end.
+    pub fn through(server: &str, channel: impl Fn() -> Channel + Send + Sync + 'static) -> Self {
+        Self::new(server, channel, Credentials::default().bearer())
+    }
+
+    fn new(
+        server: &str,
+        dial: impl Fn() -> Channel + Send + Sync + 'static,
+        bearer: Bearer,
+    ) -> Self {
+        Self {
             server: server.into(),
-            endpoint,
+            channel: InterceptedService::new(dial(), bearer.clone()),
+            dial: Dial(Arc::new(dial)),
             bearer,
-            channel,
-        })
+        }
     }
 
     /// Host and port of the server.
@@ -210,8 +234,7 @@ impl Client {
         let mut client = self.clone();
         let open = move |request: WatchObjectsRequest, stuck: bool| {
             if stuck {
-                let channel = client.endpoint.connect_lazy();
-                client.channel = InterceptedService::new(channel, client.bearer.clone());
+                client.channel = InterceptedService::new((client.dial.0)(), client.bearer.clone());
             }
             let client = client.clone();
             async move {

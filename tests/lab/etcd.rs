@@ -32,6 +32,7 @@ struct Change {
     key: Key,
     uid: String,
     labels: BTreeMap<String, String>,
+    generation: u64,
     /// `None` where it went.
     json: Option<Bytes>,
     created: bool,
@@ -46,6 +47,8 @@ pub struct Stored {
     pub revision: u64,
     /// As in the text.
     pub labels: BTreeMap<String, String>,
+    /// Of the labels: another one whenever they change, as if they were the spec.
+    generation: u64,
     /// All of it.
     pub json: Bytes,
     /// It cannot be decoded by whoever reads it over the network.
@@ -140,9 +143,13 @@ impl Etcd {
             .iter()
             .map(|(label, value)| ((*label).to_owned(), value.clone()))
             .collect();
+        let generation = match &before {
+            Some(before) => before.generation + u64::from(before.labels != labels),
+            None => 1,
+        };
         let mut metadata = json!({
             "name": key.name(), "uid": uid, "resourceVersion": revision.to_string(),
-            "generation": if content.unreadable { 7_777_777 } else { 1 }, "labels": labels,
+            "generation": if content.unreadable { 7_777_777 } else { generation }, "labels": labels,
         });
         if !key.namespace().is_empty() {
             metadata["namespace"] = key.namespace().into();
@@ -171,6 +178,7 @@ impl Etcd {
             uid: uid.clone(),
             revision,
             labels: labels.clone(),
+            generation,
             json: json.clone(),
             unreadable,
         };
@@ -180,6 +188,7 @@ impl Etcd {
             key: key.clone(),
             uid,
             labels,
+            generation,
             json: Some(json),
             created: before.is_none(),
         });
@@ -202,6 +211,7 @@ impl Etcd {
             key: key.clone(),
             uid: stored.uid,
             labels: stored.labels,
+            generation: stored.generation,
             json: None,
             created: false,
         });
@@ -233,6 +243,7 @@ impl Etcd {
                         uid: change.uid.clone(),
                         revision: change.revision,
                         labels: change.labels.clone(),
+                        generation: change.generation,
                         json: json.clone(),
                         unreadable: is_unreadable(json),
                     };

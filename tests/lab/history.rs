@@ -10,7 +10,7 @@ use crate::{
     chance,
     network::{Order, Tally, Weather},
     replica::config,
-    world::{World, all, every, labels, selected, within},
+    world::{World, all, every, generations, labels, resting, selected, within},
 };
 
 /// Things that happen in one history.
@@ -118,17 +118,18 @@ fn consumers(world: &mut World, setting: &Setting, rng: &mut Rng) {
     };
     world.consume("steady", all(), Some(0), None, steady);
     world.consume("cut", all(), None, Some(rng.u64(..)), &HOPPING);
-    match rng.u8(..4) {
-        0 => world.consume("each change", every(), Some(0), None, &["HISTORY_VOID"]),
-        1 => world.consume("labels", labels(), None, Some(rng.u64(..)), &HOPPING),
-        2 => world.consume(
-            "one namespace",
-            within(&["a"]),
-            None,
-            Some(rng.u64(..)),
-            &HOPPING,
-        ),
-        _ => {}
+    let (name, request) = match rng.u8(..6) {
+        0 => ("each change", every()),
+        1 => ("labels", labels()),
+        2 => ("generations", generations()),
+        3 => ("rests", resting()),
+        4 => ("one namespace", within(&["a"])),
+        _ => ("a client", all()),
+    };
+    match name {
+        "each change" => world.consume(name, request, Some(0), None, &["HISTORY_VOID"]),
+        "a client" => world.mirror(),
+        _ => world.consume(name, request, None, Some(rng.u64(..)), &HOPPING),
     }
     world.consume("selected", selected(), None, Some(rng.u64(..)), &HOPPING);
 }

@@ -6,6 +6,7 @@
 //! | what goes wrong between those and a daemon | `network.rs` |
 //! | the daemon, as `informerd serve` puts it together | `replica.rs` |
 //! | all of it, and the consumers, and what is asked of them in the end | `world.rs` |
+//! | the Rust client as one of the consumers | `mirror.rs` |
 //! | what happens, by a seed | `history.rs` |
 //! | that it is the same each time | `chance.rs` |
 //! | the cases that break shared caches, one by one | `cases.rs` |
@@ -23,6 +24,7 @@ mod cases;
 mod chance;
 mod etcd;
 mod history;
+mod mirror;
 mod network;
 mod replica;
 mod visible;

@@ -112,7 +112,10 @@ impl Replica {
         let (connections, accepted) = unbounded_channel();
         let server = Server::builder()
             .add_service(CacheService::new(api))
-            .serve_with_incoming(UnboundedReceiverStream::new(accepted));
+            .serve_with_incoming_shutdown(
+                UnboundedReceiverStream::new(accepted),
+                shutdown.draining_owned(),
+            );
         tasks.spawn(async move { server.await.expect("it serves") });
         Self {
             kind,
@@ -125,7 +128,7 @@ impl Replica {
         }
     }
 
-    /// Ends its streams with a last token, and takes no more; what is cached is followed still.
+    /// Ends its streams with a last token, and its connections, and takes no more; what is cached is followed still.
     pub fn drain(&self) {
         self.shutdown.drain();
     }
@@ -143,17 +146,26 @@ impl Drop for Replica {
     }
 }
 
-impl Dial for Door {
-    fn dial(&self, window: u32) -> BoxFuture<'static, Result<Channel, Status>> {
+impl Door {
+    /// A connection.
+    pub fn connect(&self) -> io::Result<TokioIo<Wire>> {
         let (ours, theirs) = tokio::io::duplex(ROOM);
         let sent = self.connections.send(Ok(theirs));
+        sent.map_err(|_| io::Error::other("nobody listens"))?;
         let cut = Box::pin(self.cut.clone().cancelled_owned());
-        let mut wire = Some(Wire { inner: ours, cut });
+        Ok(TokioIo::new(Wire { inner: ours, cut }))
+    }
+}
+
+impl Dial for Door {
+    fn dial(&self, window: u32) -> BoxFuture<'static, Result<Channel, Status>> {
+        let wire = self.connect();
         Box::pin(async move {
-            sent.map_err(|_| Status::unavailable("nobody listens"))?;
+            let wire = wire.map_err(|error| Status::unavailable(error.to_string()))?;
+            let mut wire = Some(wire);
             let connector = tower::service_fn(move |_| {
                 let wire = wire.take().ok_or_else(|| io::Error::other("it was cut"));
-                std::future::ready(wire.map(TokioIo::new))
+                std::future::ready(wire)
             });
             let endpoint = Endpoint::from_static("http://replica")
                 .initial_stream_window_size(window)
@@ -165,7 +177,7 @@ impl Dial for Door {
 }
 
 /// A connection that can be cut.
-struct Wire {
+pub struct Wire {
     inner: DuplexStream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }

@@ -26,6 +26,7 @@ use tonic::{Code, Status, transport::Channel};
 use crate::{
     cluster::Seen,
     etcd::{ApiServer, Content, Etcd, Serves},
+    mirror::Mirrored,
     network::{Network, Order, Tally, Weather},
     replica::{Door, Replica},
     validators::{
@@ -47,14 +48,21 @@ pub struct Replicas {
     only: Option<usize>,
 }
 
-impl Dial for Replicas {
-    fn dial(&self, window: u32) -> BoxFuture<'static, Result<Channel, Status>> {
+impl Replicas {
+    /// One of them.
+    pub fn any(&self) -> Door {
         let doors = self.doors.lock().expect("nobody panics while holding it");
         let any = || {
             let mut rng = self.rng.lock().expect("nobody panics while holding it");
             rng.usize(..doors.len())
         };
-        doors[self.only.unwrap_or_else(any)].dial(window)
+        doors[self.only.unwrap_or_else(any)].clone()
+    }
+}
+
+impl Dial for Replicas {
+    fn dial(&self, window: u32) -> BoxFuture<'static, Result<Channel, Status>> {
+        self.any().dial(window)
     }
 }
 
@@ -67,7 +75,7 @@ pub struct Consumer {
     interest: Interest,
     /// Reasons for which it may begin anew.
     resets: Vec<&'static str>,
-    /// Holds labels only, and is told of nothing else.
+    /// Is told of other labels only, whatever else changes.
     labels_only: bool,
     /// It reads so many.
     shards: usize,
@@ -85,6 +93,8 @@ pub struct World {
     pub replicas: Vec<Replica>,
     /// Who reads.
     pub consumers: Vec<Consumer>,
+    /// And who does so by the client.
+    mirrors: Vec<Mirrored>,
     doors: Arc<Mutex<Vec<Door>>>,
     rng: Rng,
     /// History resets that consumers were through.
@@ -139,6 +149,7 @@ impl World {
             networks,
             replicas: Vec::new(),
             consumers: Vec::new(),
+            mirrors: Vec::new(),
             doors: Arc::default(),
             rng,
             resets: Tally::new(),
@@ -350,7 +361,7 @@ impl World {
             (_, false) => is_in_a,
             _ => everything,
         };
-        let labels_only = request.changes() == Changes::Visible;
+        let labels_only = matches!(request.changes(), Changes::Visible | Changes::Generation);
         let consumer = Consumer {
             name,
             recorder: Recorder::start(self.replicas(only), request, cuts),
@@ -363,6 +374,48 @@ impl World {
             },
         };
         self.consumers.push(consumer);
+    }
+
+    /// A new consumer that is the Rust client.
+    pub fn mirror(&mut self) {
+        let replicas = self.replicas(None);
+        self.mirrors.push(Mirrored::start(replicas, all()));
+    }
+
+    /// Waits until a client has got as far as the store is, and holds its copy against that.
+    async fn conclude_mirror(&self, mirror: Mirrored) {
+        let (revision, shards) = (self.etcd.revision(), self.replicas[0].kind.shards().len());
+        let deadline = Instant::now() + SOON;
+        while !mirror.has_reached(revision, shards) {
+            let (over, freshness) = {
+                let told = mirror.told();
+                (told.over.clone(), told.copy.freshness().cloned())
+            };
+            assert_eq!(over, None, "the client gives up");
+            assert!(
+                Instant::now() < deadline,
+                "the client has not reached {revision} after {SOON:?}: {freshness:?}"
+            );
+            sleep(Duration::from_secs(1)).await;
+        }
+        let told = mirror.told();
+        assert_eq!(
+            told.mismatches, 0,
+            "the client was told what a daemon holds"
+        );
+        let stored = self.etcd.objects();
+        let stored: BTreeMap<_, _> = stored
+            .iter()
+            .map(|(key, it)| (key.to_string(), (&*it.uid, it.revision.to_string())))
+            .collect();
+        let held = told.copy.objects().iter();
+        let held: BTreeMap<_, _> = held
+            .map(|((namespace, name), object)| {
+                let (uid, version) = (&*object.uid, object.resource_version.clone());
+                (format!("{namespace}/{name}"), (uid, version))
+            })
+            .collect();
+        assert_eq!(held, stored, "the client holds what is stored");
     }
 
     /// Waits until a consumer has got as far as the store is; or has ended for good, as one may who wants everything.
@@ -506,8 +559,13 @@ impl World {
                 }
             }
         };
-        // The connection may have been cut.
-        let expected = [Code::InvalidArgument, Code::Unavailable, Code::Unknown];
+        // The connection may have been cut, or may end with a daemon that drains.
+        let expected = [
+            Code::InvalidArgument,
+            Code::Unavailable,
+            Code::Unknown,
+            Code::Internal,
+        ];
         assert!(expected.contains(&refused.code()), "{refused:?}");
         if refused.code() == Code::InvalidArgument {
             self.networks[0].count("token of another selector refused");
@@ -523,6 +581,9 @@ impl World {
         self.etcd.pass_all();
         for consumer in std::mem::take(&mut self.consumers) {
             self.conclude(consumer).await;
+        }
+        for mirror in std::mem::take(&mut self.mirrors) {
+            self.conclude_mirror(mirror).await;
         }
         let mut tally = std::mem::take(&mut self.resets);
         for network in &self.networks {
@@ -591,6 +652,25 @@ pub fn labels() -> WatchObjectsRequest {
         view: View::Full.into(),
         fields: vec![".metadata.labels".into()],
         changes: Changes::Visible.into(),
+        ..all()
+    }
+}
+
+/// Of whatever has another generation, which here is another label.
+pub fn generations() -> WatchObjectsRequest {
+    WatchObjectsRequest {
+        changes: Changes::Generation.into(),
+        ..all()
+    }
+}
+
+/// Of each object only so often.
+pub fn resting() -> WatchObjectsRequest {
+    WatchObjectsRequest {
+        min_interval: Some(prost_types::Duration {
+            seconds: 4,
+            nanos: 0,
+        }),
         ..all()
     }
 }
