@@ -2,7 +2,8 @@
 //!
 //! An index by scope, since with a thousand consumers of one pod each, waking all for every change would cost
 //! more than sending it. Where many wait for the same, one wave of waking has time to be served before the next
-//! begins: what is published meanwhile goes with that, in fewer and larger frames.
+//! begins: what is published meanwhile goes with that, in fewer and larger frames. Who has not looked since the wave
+//! before is not waited for, or a thousand who read nothing would hold up all who do.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -176,7 +177,7 @@ impl Wakers {
             .flat_map(|waiting| waiting.subscribers.values())
             .chain(index.revisions.values());
         all.any(|notify| {
-            let woken = notify.notified().now_or_never().is_some();
+            let woken = is_woken(notify);
             if woken {
                 notify.notify_one();
             }
@@ -191,14 +192,20 @@ impl Wakers {
     }
 }
 
+/// Whether a subscriber was woken and has not looked since, which it then may do without having been woken.
+fn is_woken(notify: &Notify) -> bool {
+    notify.notified().now_or_never().is_some()
+}
+
 impl Waiting {
     fn wave(&mut self) {
+        let mut looking = 0;
         for notify in self.subscribers.values() {
+            looking += u32::from(!is_woken(notify));
             notify.notify_one();
         }
         self.due = false;
-        let subscribers = u32::try_from(self.subscribers.len()).unwrap_or(u32::MAX);
-        let served = SERVING.saturating_mul(subscribers).min(LONGEST);
+        let served = SERVING.saturating_mul(looking).min(LONGEST);
         self.busy_until = (served >= SHORTEST).then(|| Instant::now() + served);
     }
 }
@@ -225,14 +232,19 @@ impl Drop for Subscription {
 mod tests {
     use std::sync::Arc;
 
-    use futures::FutureExt;
     use tokio::{sync::Notify, time::advance};
 
-    use super::{LONGEST, WakeScope, Wakers};
+    use super::{LONGEST, Subscription, WakeScope, Wakers, is_woken as woken};
     use crate::object::Key;
 
-    fn woken(notify: &Notify) -> bool {
-        notify.notified().now_or_never().is_some()
+    /// A thousand who wait for any change.
+    fn many(wakers: &Arc<Wakers>) -> (Vec<Arc<Notify>>, Vec<Subscription>) {
+        let all = (0..1_000).map(|_| {
+            let notify = Arc::new(Notify::new());
+            let subscription = wakers.subscribe(vec![WakeScope::All], &notify);
+            (notify, subscription)
+        });
+        all.unzip()
     }
 
     #[test]
@@ -276,11 +288,9 @@ mod tests {
     async fn many_who_wait_for_the_same_are_woken_again_once_they_have_been_served() {
         let wakers = Arc::new(Wakers::default());
         let key = Key::new("a", "x");
-        let [all, one, others] = std::array::from_fn(|_| Arc::new(Notify::new()));
+        let [all, one] = std::array::from_fn(|_| Arc::new(Notify::new()));
         let _all = wakers.subscribe(vec![WakeScope::All], &all);
-        let _many: Vec<_> = (1..1_000)
-            .map(|_| wakers.subscribe(vec![WakeScope::All], &others))
-            .collect();
+        let _many = many(&wakers);
         let _one = wakers.subscribe(vec![WakeScope::One(key.clone())], &one);
         wakers.wake([key.clone()].iter());
         assert!(woken(&all) && woken(&one), "at once after a while");
@@ -301,17 +311,35 @@ mod tests {
         assert!(woken(&all));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_who_do_not_look_hold_up_nobody() {
+        let wakers = Arc::new(Wakers::default());
+        let key = Key::new("a", "x");
+        let all = Arc::new(Notify::new());
+        let _all = wakers.subscribe(vec![WakeScope::All], &all);
+        let (asleep, _subscriptions) = many(&wakers);
+        wakers.wake([key.clone()].iter());
+        assert!(woken(&all));
+        // Whether any of them looks is known when they are to be woken again.
+        advance(LONGEST).await;
+        for _ in 0..3 {
+            wakers.wake([key.clone()].iter());
+            assert!(woken(&all), "at once");
+        }
+        assert!(
+            asleep.iter().all(|notify| woken(notify)),
+            "and nobody is forgotten"
+        );
+    }
+
     #[test]
     fn without_timers_all_are_woken_at_once() {
         let wakers = Arc::new(Wakers::default());
         let key = Key::new("a", "x");
-        let all = Arc::new(Notify::new());
-        let _many: Vec<_> = (0..1_000)
-            .map(|_| wakers.subscribe(vec![WakeScope::All], &all))
-            .collect();
+        let (all, _subscriptions) = many(&wakers);
         for _ in 0..3 {
             wakers.wake([key.clone()].iter());
-            assert!(woken(&all));
+            assert!(all.iter().all(|notify| woken(notify)));
         }
     }
 }
