@@ -13,8 +13,10 @@ use crate::{
 
 /// In a run of all tests.
 const HANDOVERS: usize = 30;
-/// So many of them between two cuts of a replica from the API server.
+/// So many of them at least between two cuts of a replica from the API server.
 const BETWEEN_CUTS: usize = 7;
+/// Who is cut again and again waits longer each time, and a stream that it is handed waits with it.
+const CUTS: usize = 16;
 
 fn handovers() -> usize {
     let given = env::var("INFORMERD_TEST_HANDOVERS").ok();
@@ -56,8 +58,9 @@ async fn what_is_held_after_each_of_many_hand_overs_is_what_there_is() {
 
     let begun = Instant::now();
     let (all, mut cuts) = (handovers(), 0);
+    let between_cuts = BETWEEN_CUTS.max(all / CUTS);
     for nth in 1..=all {
-        if nth % BETWEEN_CUTS == 0 {
+        if nth % between_cuts == 0 {
             upstreams[rng.usize(..2)].cut_all();
             cuts += 1;
         }
