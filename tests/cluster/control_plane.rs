@@ -84,6 +84,8 @@ struct Own {
     etcd_port: u16,
     peer_port: u16,
     api_port: u16,
+    /// Of the API server, beside the usual ones.
+    flags: Vec<String>,
     /// How many times the API server was started: each time with its own audit log.
     starts: u32,
     scratch: Scratch,
@@ -101,6 +103,11 @@ impl Cluster {
 
     /// Builds what is not built yet, starts a cluster and waits until it is ready.
     pub async fn start(extent: Extent) -> Result<Self, Error> {
+        Self::start_with(extent, Vec::new()).await
+    }
+
+    /// The same with further flags of the API server.
+    pub async fn start_with(extent: Extent, flags: Vec<String>) -> Result<Self, Error> {
         let binaries = binaries::control_plane().await?;
         let scratch = Scratch::new("cluster")?;
         write_files(&scratch)?;
@@ -116,6 +123,7 @@ impl Cluster {
             etcd_port,
             peer_port,
             api_port,
+            flags,
             starts: 0,
             scratch,
         };
@@ -508,6 +516,7 @@ impl Own {
         flags
             .into_iter()
             .map(|(name, value): (_, String)| format!("--{name}={value}"))
+            .chain(self.flags.iter().cloned())
             .collect()
     }
 }

@@ -21,6 +21,17 @@ pub async fn get_as(url: &str, token: Option<&str>) -> Result<(u16, String), Err
     send(request.body(Full::default())?).await
 }
 
+/// GET with these headers: the status alone, so that of a watch it is had at once.
+pub async fn status(url: &str, headers: &[(&str, &str)]) -> Result<u16, Error> {
+    let mut request = Request::get(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let response = client.request(request.body(Full::<bytes::Bytes>::default())?);
+    Ok(response.await?.status().as_u16())
+}
+
 /// POST of JSON: the JSON that came back, if the status is 200.
 pub async fn post(url: &str, body: &Value) -> Result<Value, Error> {
     let (status, text) = send(Request::post(url).body(Full::from(body.to_string()))?).await?;

@@ -7,6 +7,7 @@
 //! | objects and changes: [`fill_pods`], [`Churn`] | `load.rs` |
 //! | cuts, half-open connections, delays: [`Proxy`] | `proxy.rs` |
 //! | what is true: [`DirectWatch`], [`list_exact`] | `oracle.rs` |
+//! | an authorizer beside RBAC: [`Webhook`] | `webhook.rs` |
 //! | certificates with lifetimes: [`Authority`] | `pki.rs` |
 //! | database clusters of both operators, whose nodes are a model's: [`aerospike`] | `aerospike.rs` |
 //! | the daemon as a process: [`Daemon`] | `daemon.rs` |
@@ -45,6 +46,7 @@ mod process;
 mod proxy;
 mod sandbox;
 mod venv;
+mod webhook;
 
 pub use audit::{AuditLog, AuditedRequest};
 pub use binaries::{
@@ -55,7 +57,7 @@ pub use control_plane::{
     Cluster, Credential, Extent, NODES, TEST_USER_AGENT, USERS, client, token,
 };
 pub use daemon::{Daemon, Ports};
-pub use http::{get, get_as};
+pub use http::{get, get_as, status};
 pub use load::{Churn, ChurnOptions, Operation, Write, fill_namespaces, fill_pods};
 pub use oracle::{DirectWatch, Listed, Seen, list_exact};
 pub use pki::{Authority, Certificate};
@@ -63,6 +65,7 @@ pub use process::{Process, Scratch, free_port};
 pub use proxy::{Proxy, rerouted};
 pub use sandbox::Sandbox;
 pub use venv::python;
+pub use webhook::Webhook;
 
 /// Of the harness: whatever it was, with words for the person who runs the tests.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -91,6 +94,11 @@ pub async fn shared() -> Option<&'static Cluster> {
 /// An etcd and an API server for one test alone, to restart, compact and kill. `None` as for [`shared`], and where
 /// the tests are to use an existing cluster only.
 pub async fn private() -> Option<Cluster> {
+    private_with(Vec::new()).await
+}
+
+/// The same with these flags of the API server beside the usual ones; to one that is a list there they add.
+pub async fn private_with(flags: Vec<String>) -> Option<Cluster> {
     if existing().is_some() {
         binaries::say(
             "skipped a test that restarts its API server: INFORMERD_TEST_KUBECONFIG is set",
@@ -100,7 +108,7 @@ pub async fn private() -> Option<Cluster> {
     if !can_start() {
         return None;
     }
-    match Cluster::start(Extent::Api).await {
+    match Cluster::start_with(Extent::Api, flags).await {
         Ok(cluster) => Some(cluster),
         Err(why) => panic!("no cluster for this test: {why}"),
     }

@@ -34,10 +34,11 @@ mod hostile;
 mod matrix;
 mod retraction;
 mod rotation;
+mod selectors;
 mod streams;
 mod unreachable;
 
-use caller::{Caller, Cell, may, token};
+use caller::{Caller, Cell, kube_path, may, token};
 
 /// What of a kind.
 const READS: &str = "--verb=get,list,watch";

@@ -43,34 +43,18 @@ impl Caller {
         ReadinessServiceClient::new(self.channel.clone())
     }
 
-    /// The same in Kubernetes's protocol; of a watch, what it says within a second.
+    /// The same in Kubernetes's protocol. Of a watch it is how it begins.
     pub async fn kube(&self, scope: &Scope, watch: bool) -> Code {
-        let (api, plural) = match scope.resource.as_str() {
-            "deploy" => ("apis/apps/v1", "deployments"),
-            "po" => ("api/v1", "pods"),
-            resource => ("api/v1", resource),
-        };
-        let mut path = format!("/{api}");
-        if let Some(namespace) = scope.namespaces.first() {
-            path += &format!("/namespaces/{namespace}");
-        }
-        path += &format!("/{plural}");
-        if !scope.name.is_empty() {
-            path += &format!("/{}", scope.name);
-        }
-        path += match watch {
-            true => "?watch=1&timeoutSeconds=1",
-            false => "?resourceVersion=0",
-        };
-        let bearer = self.token.to_str().unwrap();
-        let token = bearer.trim_start_matches("Bearer ");
-        let answer = cluster::get_as(&format!("{}{path}", self.kube), Some(token)).await;
-        match answer.unwrap() {
-            (200, _) => Code::Ok,
-            (401, _) => Code::Unauthenticated,
-            (403, _) => Code::PermissionDenied,
-            (404, _) => Code::NotFound,
-            (other, body) => panic!("{path}: {other} {body}"),
+        let path = kube_path(scope, watch);
+        let mut headers = vec![("authorization", self.token.to_str().unwrap())];
+        let own = self.headers.iter();
+        headers.extend(own.map(|(name, value)| (*name, value.as_str())));
+        match cluster::status(&format!("{}{path}", self.kube), &headers).await {
+            Ok(200) => Code::Ok,
+            Ok(401) => Code::Unauthenticated,
+            Ok(403) => Code::PermissionDenied,
+            Ok(404) => Code::NotFound,
+            other => panic!("{path}: {other:?}"),
         }
     }
 
@@ -90,6 +74,38 @@ impl Caller {
             .insert("authorization", self.token.clone());
         Ok(self.cache().watch_objects(request).await?.into_inner())
     }
+}
+
+/// What of a scope is read, and by what query, at the API server and at the Kubernetes port alike.
+pub fn kube_path(scope: &Scope, watch: bool) -> String {
+    let (api, plural) = match scope.resource.as_str() {
+        "deploy" => ("apis/apps/v1", "deployments"),
+        "po" => ("api/v1", "pods"),
+        resource => ("api/v1", resource),
+    };
+    let mut path = format!("/{api}");
+    if let Some(namespace) = scope.namespaces.first() {
+        path += &format!("/namespaces/{namespace}");
+    }
+    path += &format!("/{plural}");
+    if !scope.name.is_empty() {
+        path += &format!("/{}", scope.name);
+    }
+    path += match watch {
+        true => "?watch=1&timeoutSeconds=1",
+        false => "?resourceVersion=0",
+    };
+    for (name, selector) in [
+        ("labelSelector", &scope.label_selector),
+        ("fieldSelector", &scope.field_selector),
+    ] {
+        if !selector.is_empty() {
+            let bytes = selector.bytes();
+            let escaped: String = bytes.map(|byte| format!("%{byte:02X}")).collect();
+            path += &format!("&{name}={escaped}");
+        }
+    }
+    path
 }
 
 /// `kubectl create token`, for the daemon's audience.
@@ -115,7 +131,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// What a SubjectAccessReview asks of it.
+    /// What a SubjectAccessReview asks of it; selectors as they were written.
     pub fn attributes(&self, namespace: &str) -> Value {
         let verb = match self.method {
             "GetObject" | "GetReadiness" | "kube get" => "get",
@@ -127,10 +143,19 @@ impl Cell {
             "po" => ("pods", ""),
             resource => (resource, ""),
         };
-        json!({
+        let mut asked = json!({
             "verb": verb, "group": group, "resource": resource,
             "namespace": namespace, "name": self.scope.name,
-        })
+        });
+        for (key, selector) in [
+            ("labelSelector", &self.scope.label_selector),
+            ("fieldSelector", &self.scope.field_selector),
+        ] {
+            if !selector.is_empty() {
+                asked[key] = json!({ "rawSelector": selector });
+            }
+        }
+        asked
     }
 
     /// How the daemon answers; the first message of a stream included, since a list may fail there.
@@ -145,6 +170,7 @@ impl Cell {
         let judged = Some(ReadinessScope {
             resources: vec![self.scope.resource.clone()],
             namespaces: self.scope.namespaces.clone(),
+            label_selector: self.scope.label_selector.clone(),
             ..Default::default()
         });
         async fn first<T>(
