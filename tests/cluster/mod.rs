@@ -5,7 +5,7 @@
 //! | clusters: [`shared`], [`private`] | `control_plane.rs`, built by `binaries.rs`, run by `process.rs` |
 //! | who asked the API server what | `audit.rs` |
 //! | objects and changes: [`fill_pods`], [`Churn`] | `load.rs` |
-//! | cuts, half-open connections, delays: [`Proxy`] | `proxy.rs` |
+//! | cuts, half-open connections, delays, and each byte that came: [`Proxy`] | `proxy.rs` |
 //! | what is true: [`DirectWatch`], [`list_exact`] | `oracle.rs` |
 //! | an authorizer beside RBAC: [`Webhook`] | `webhook.rs` |
 //! | certificates with lifetimes: [`Authority`] | `pki.rs` |

@@ -7,7 +7,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -34,7 +34,15 @@ pub struct Proxy {
     mode: watch::Sender<Mode>,
     listening: watch::Receiver<bool>,
     counters: Arc<Counters>,
+    tap: Tap,
     task: JoinHandle<()>,
+}
+
+/// What came from the server, where that is kept.
+type Tap = Arc<Mutex<Option<Vec<u8>>>>;
+
+fn lock(tap: &Tap) -> std::sync::MutexGuard<'_, Option<Vec<u8>>> {
+    tap.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,17 +78,20 @@ impl Proxy {
         let mode = watch::Sender::new(mode);
         let (listening, is_listening) = watch::channel(false);
         let counters = Arc::new(Counters::default());
+        let tap = Arc::default();
         let task = tokio::spawn(accept(
             address,
             mode.subscribe(),
             listening,
             Arc::clone(&counters),
+            Arc::clone(&tap),
         ));
         let proxy = Self {
             address,
             mode,
             listening: is_listening,
             counters,
+            tap,
             task,
         };
         proxy.settled(true).await?;
@@ -118,6 +129,16 @@ impl Proxy {
     /// middle of an answer that is larger.
     pub fn cut_after(&self, bytes: Option<usize>) {
         self.mode.send_modify(|mode| mode.limit = bytes);
+    }
+
+    /// Keeps from now on whatever comes from the server, of all connections in one.
+    pub fn record(&self) {
+        lock(&self.tap).get_or_insert_default();
+    }
+
+    /// What has come since then, byte by byte; also what could not be passed on yet.
+    pub fn recorded(&self) -> Vec<u8> {
+        lock(&self.tap).clone().unwrap_or_default()
     }
 
     /// New connections go to another server.
@@ -164,6 +185,7 @@ async fn accept(
     mut mode: watch::Receiver<Mode>,
     listening: watch::Sender<bool>,
     counters: Arc<Counters>,
+    tap: Tap,
 ) {
     // Ends when the Proxy goes, with all that was spawned on it.
     let mut connections = tokio::task::JoinSet::new();
@@ -186,7 +208,8 @@ async fn accept(
                 accepted = listener.accept() => {
                     let Ok((client, _)) = accepted else { continue };
                     counters.accepted.fetch_add(1, Ordering::Relaxed);
-                    connections.spawn(connection(client, modes.clone(), Arc::clone(&counters)));
+                    let counters = Arc::clone(&counters);
+                    connections.spawn(connection(client, modes.clone(), counters, Arc::clone(&tap)));
                 }
             }
         }
@@ -195,7 +218,12 @@ async fn accept(
     }
 }
 
-async fn connection(client: TcpStream, mode: watch::Receiver<Mode>, counters: Arc<Counters>) {
+async fn connection(
+    client: TcpStream,
+    mode: watch::Receiver<Mode>,
+    counters: Arc<Counters>,
+    tap: Tap,
+) {
     let Mode { target, cuts, .. } = *mode.borrow();
     let Ok(server) = TcpStream::connect(target).await else {
         return;
@@ -210,7 +238,13 @@ async fn connection(client: TcpStream, mode: watch::Receiver<Mode>, counters: Ar
     let pumps = async {
         tokio::join!(
             pump(from_client, to_server, mode.clone(), &lost, None),
-            pump(from_server, to_client, mode.clone(), &lost, Some(&full)),
+            pump(
+                from_server,
+                to_client,
+                mode.clone(),
+                &lost,
+                Some((&full, &tap))
+            ),
         )
     };
     let mut watched = mode.clone();
@@ -224,21 +258,27 @@ async fn connection(client: TcpStream, mode: watch::Receiver<Mode>, counters: Ar
     counters.open.fetch_sub(1, Ordering::Relaxed);
 }
 
-/// One direction, until its source ends. `full` is told when the limit is reached, if that counts here.
+/// One direction, until its source ends. Of the server's, what comes is kept and the limit counts, which is told.
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut mode: watch::Receiver<Mode>,
     lost: &AtomicBool,
-    full: Option<&Notify>,
+    from_server: Option<(&Notify, &Tap)>,
 ) {
     let mut passed = 0;
     let (sender, mut receiver) = mpsc::channel::<(Instant, Bytes)>(256);
     let delays = mode.clone();
+    let full = from_server.map(|(full, _)| full);
     let read = async move {
         let mut buffer = BytesMut::new();
         while let Ok(1..) = from.read_buf(&mut buffer).await {
             let due = Instant::now() + delays.borrow().delay;
+            if let Some((_, tap)) = from_server
+                && let Some(kept) = &mut *lock(tap)
+            {
+                kept.extend_from_slice(&buffer);
+            }
             if sender.send((due, buffer.split().freeze())).await.is_err() {
                 return;
             }

@@ -37,6 +37,7 @@ mod rotation;
 mod selectors;
 mod streams;
 mod unreachable;
+mod wire;
 
 use caller::{Caller, Cell, kube_path, may, token};
 
