@@ -30,9 +30,8 @@ type Client struct {
 // New prepares a connection to target, a gRPC name such as "127.0.0.1:7443" or "dns:///informerd.informerd:7443"; it
 // does not wait for it. Close it at the end.
 //
-// Options come after the client's own and win over them. Without one for transport credentials it speaks plaintext:
-//
-//	informerd.New(target, grpc.WithTransportCredentials(credentials.NewTLS(config)), grpc.WithPerRPCCredentials(token))
+// Options come after the client's own and win over them. Without one for transport credentials it speaks plaintext; see
+// [Credentials].
 func New(target string, options ...grpc.DialOption) (*Client, error) {
 	own := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),

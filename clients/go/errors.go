@@ -22,6 +22,9 @@ var (
 	ErrContract = errors.New("cannot understand informerd")
 )
 
+// reasonExpired is informerd's reason for the end of a stream whose caller's token or certificate has ended.
+const reasonExpired = "CREDENTIALS_EXPIRED"
+
 // EndedError says that informerd ended a stream in good order.
 type EndedError struct {
 	// One word: DRAINING, KIND_REMOVED, ...
@@ -64,6 +67,10 @@ func RetryDelay(err error) time.Duration {
 func IsPermanent(err error) bool {
 	if errors.Is(err, ErrContract) {
 		return true
+	}
+	if Reason(err) == reasonExpired {
+		// With new credentials it goes on.
+		return false
 	}
 	switch code(err) {
 	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.PermissionDenied, codes.FailedPrecondition,

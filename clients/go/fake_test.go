@@ -31,6 +31,9 @@ type fake struct {
 	verdicts []script[pb.WatchReadinessResponse]
 	list     []*pb.ListObjectsResponse
 	wait     []func(*pb.WaitReadinessRequest, func(*pb.WaitReadinessResponse)) error
+	// Beside the usual ones.
+	served []grpc.ServerOption
+	dialed []grpc.DialOption
 
 	lock sync.Mutex
 	// The tokens that watches began with, and when.
@@ -119,8 +122,8 @@ func serve(t *testing.T, f *fake) *Client {
 	t.Helper()
 	f.t = t
 	listener := bufconn.Listen(1 << 20)
-	server := grpc.NewServer(grpc.WaitForHandlers(true), grpc.KeepaliveEnforcementPolicy(
-		keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
+	server := grpc.NewServer(append(f.served, grpc.WaitForHandlers(true), grpc.KeepaliveEnforcementPolicy(
+		keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))...)
 	pb.RegisterCacheServiceServer(server, f)
 	pb.RegisterReadinessServiceServer(server, f)
 	go func() { _ = server.Serve(listener) }()
@@ -136,7 +139,7 @@ func serve(t *testing.T, f *fake) *Client {
 		}
 		return connection, err
 	}
-	client, err := New("passthrough:fake", grpc.WithContextDialer(dial))
+	client, err := New("passthrough:fake", append(f.dialed, grpc.WithContextDialer(dial))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	pb "informerd.dev/informerd/gen/informerd/v1"
 )
 
@@ -17,6 +19,8 @@ const (
 	defaultBookmarks = 10 * time.Second
 	// healthy: a stream that still delivers after this long was worth opening; the next failure is a first one.
 	healthy = 10 * time.Second
+	// renewal is how long credentials that have ended may take to be replaced.
+	renewal = time.Minute
 	// closing is how long to wait for the status after the last message.
 	closing = 5 * time.Second
 )
@@ -61,6 +65,8 @@ type watcher[T any] struct {
 	patience time.Duration
 	token    []byte
 	retries  retries
+	// renewedBy is until when nobody need be let in, since the credentials have ended and new ones are to come.
+	renewedBy time.Time
 	// resets that have begun and not ended, by what they cover.
 	resets    [][]string
 	unsettled []Event[T]
@@ -97,6 +103,9 @@ func watch[T any](ctx context.Context, how options, open opener[T]) iter.Seq2[Ev
 			case ctx.Err() != nil:
 				yield(Event[T]{}, context.Cause(ctx))
 				return
+			case Reason(err) == reasonExpired:
+				w.renewedBy = time.Now().Add(renewal)
+			case code(err) == codes.Unauthenticated && time.Now().Before(w.renewedBy):
 			case IsPermanent(err), w.whole && errors.Is(err, ErrDiffers):
 				yield(Event[T]{}, err)
 				return
