@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import informerd
-from informerd import AsyncClient, Client, Event, Feed
+from informerd import AsyncClient, Client, Credentials, Event, Feed
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -19,18 +19,19 @@ PATIENCE = 20
 class Both:
     """One of the two clients, of a server."""
 
-    def __init__(self, kind: str, address: str) -> None:
+    def __init__(self, kind: str, address: str, credentials: Credentials | None = None) -> None:
         self.kind = kind
         self.address = address
+        self.credentials = credentials
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Calls a method of the client."""
         if self.kind == "blocking":
-            with Client(self.address) as client:
+            with Client(self.address, credentials=self.credentials) as client:
                 return getattr(client, method)(*args, **kwargs)
 
         async def run() -> Any:
-            async with AsyncClient(self.address) as client:
+            async with AsyncClient(self.address, credentials=self.credentials) as client:
                 return await asyncio.wait_for(getattr(client, method)(*args, **kwargs), PATIENCE)
 
         return asyncio.run(run())
@@ -41,7 +42,7 @@ class Both:
         """What a watch tells until enough was told; an error is raised."""
         told: list[Event[K, T]] = []
         if self.kind == "blocking":
-            with Client(self.address) as client, client.watch(feed, token=token) as watch:
+            with Client(self.address, credentials=self.credentials) as client, client.watch(feed, token=token) as watch:
                 for event in watch:
                     told.append(event)
                     if until(told):
@@ -49,11 +50,12 @@ class Both:
             return told
 
         async def run() -> None:
-            async with AsyncClient(self.address) as client, client.watch(feed, token=token) as watch:
-                async for event in watch:
-                    told.append(event)
-                    if until(told):
-                        return
+            async with AsyncClient(self.address, credentials=self.credentials) as client:
+                async with client.watch(feed, token=token) as watch:
+                    async for event in watch:
+                        told.append(event)
+                        if until(told):
+                            return
 
         asyncio.run(asyncio.wait_for(run(), PATIENCE))
         return told

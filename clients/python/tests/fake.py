@@ -43,7 +43,7 @@ CLOSE = "close"
 
 @dataclass
 class Call:
-    """One call: what it sends, and how it ends."""
+    """One call: what it sends (or does in between), and how it ends."""
 
     messages: Sequence[Any]
     end: Fail | str = HANG
@@ -55,6 +55,10 @@ class Script:
 
     calls: dict[str, deque[Call]] = field(default_factory=dict)
     asked: dict[str, list[Any]] = field(default_factory=dict)
+    #: Who each call was from: its token, and the name in its certificate.
+    shown: list[tuple[str, str]] = field(default_factory=list)
+    #: Tokens that let nobody in.
+    ended: set[str] = field(default_factory=set)
     #: Calls of each method whose client has gone, or that have ended.
     over: dict[str, int] = field(default_factory=dict)
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -63,13 +67,22 @@ class Script:
         over = threading.Event()
         if not context.add_callback(over.set):
             over.set()
+        token = str(dict(context.invocation_metadata()).get("authorization", ""))
+        names: Any = context.auth_context().get("x509_common_name", [b""])
         with self.changed:
+            self.shown.append((token, names[0].decode()))
+            if token in self.ended:
+                fail(Fail(grpc.StatusCode.UNAUTHENTICATED, "the token has expired"), context)
             self.asked.setdefault(method, []).append(request)
             calls = self.calls.get(method)
             call = calls.popleft() if calls else Call([])
             self.changed.notify_all()
         try:
-            yield from call.messages
+            for it in call.messages:
+                if callable(it):
+                    it()
+                else:
+                    yield it
             if isinstance(call.end, Fail):
                 fail(call.end, context)
             if call.end == HANG:
@@ -78,6 +91,11 @@ class Script:
             with self.changed:
                 self.over[method] = self.over.get(method, 0) + 1
                 self.changed.notify_all()
+
+    def end(self, token: str) -> None:
+        """From now on it lets nobody in."""
+        with self.changed:
+            self.ended.add(token)
 
     def wait_until(self, condition: Any) -> None:
         """Until something holds of it; fails after 10 s."""
@@ -96,13 +114,16 @@ class Informerd(
 ):
     """Serves a script."""
 
-    def __init__(self, **calls: Sequence[Call]) -> None:
+    def __init__(self, secure: grpc.ServerCredentials | None = None, **calls: Sequence[Call]) -> None:
         self.script = Script({method: deque(them) for method, them in calls.items()})
         self._server = grpc.server(ThreadPoolExecutor(max_workers=16))
         cache_pb2_grpc.add_CacheServiceServicer_to_server(self, self._server)
         readiness_pb2_grpc.add_ReadinessServiceServicer_to_server(self, self._server)
         introspection_pb2_grpc.add_IntrospectionServiceServicer_to_server(self, self._server)
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        if secure is None:
+            self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        else:
+            self.address = f"https://127.0.0.1:{self._server.add_secure_port('127.0.0.1:0', secure)}"
 
     def __enter__(self) -> Informerd:
         self._server.start()

@@ -254,7 +254,7 @@ def test_a_call_that_gets_no_answer_ends_in_time(client: Clients) -> None:
 
 def test_addresses_are_checked_before_they_are_used() -> None:
     for wrong in ("", "localhost", "localhost:", ":7443", "https://localhost:7443", "http://h:1/path"):
-        with pytest.raises(ValueError, match="HOST:PORT|plaintext"):
+        with pytest.raises(ValueError, match="HOST:PORT|authority"):
             Client(wrong)
     Client("http://localhost:7443/").close()
 

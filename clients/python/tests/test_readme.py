@@ -9,8 +9,9 @@ from typing import Any
 import grpc
 import pytest
 from fake import Call, Fail, Informerd, initial, mark, message, readiness_mark, upsert, verdict
-from informerd import CallError
+from informerd import CallError, Objects
 from informerd.v1 import cache_pb2, readiness_pb2
+from test_credentials import Files
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -69,3 +70,15 @@ def test_the_example_of_a_wait_after_a_write() -> None:
         by_version, by_generation = server.script.asked_of("WaitReadiness")
     assert by_version.targets[0].min_resource_version == "17"
     assert by_generation.targets[0].min_generation == 7
+
+
+def test_the_example_of_signing_in(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    listed = cache_pb2.ListObjectsResponse(objects=[cache_pb2.Object(name="web-0")], end=cache_pb2.ListEnd(count=1))
+    with Informerd(files.server(), ListObjects=[Call([listed])]) as server:
+        block = BLOCKS[3].replace("https://informerd.informerd:7443", server.address)
+        block = block.replace("/etc/informerd/ca.crt", str(tmp_path / "ca.crt"))
+        block = block.replace("/var/run/secrets/tokens/informerd", str(tmp_path / "token"))
+        exec(block, {"Objects": Objects})
+        assert server.script.shown == [("Bearer first", "")]
+    assert capsys.readouterr().out == "1\n"

@@ -12,6 +12,7 @@ watched is a value, :class:`Objects` or :class:`Verdicts`. A watch resumes by it
 
 from informerd.aio import AsyncClient, AsyncWatch
 from informerd.client import Client, Watch
+from informerd.credentials import Credentials
 from informerd.errors import CallError, ContractError, Differs, Ended, Error, Incomplete, NotFound, Silent, Violation
 from informerd.events import Delete, Event, Mark, MarkType, Reconnecting, ResetBegin, ResetEnd, Upsert
 from informerd.feeds import Changes, Delivery, Feed, Objects, OnGap, OnRevoke, Verdicts, View
@@ -42,6 +43,7 @@ __all__ = [
     "Client",
     "Condition",
     "ContractError",
+    "Credentials",
     "Delete",
     "DeleteCause",
     "Delivery",

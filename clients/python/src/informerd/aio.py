@@ -13,21 +13,16 @@ import grpc
 import grpc.aio
 
 from informerd import channel as channels
-from informerd import waiting
+from informerd import methods, waiting
 from informerd.backoff import Backoff
-from informerd.errors import ContractError, Differs, Error, Incomplete, Silent, from_rpc
+from informerd.credentials import Credentials
+from informerd.errors import Error, Incomplete, Silent, from_rpc
 from informerd.events import Event
 from informerd.feeds import Feed, Objects
 from informerd.follow import CLOSING, Follower
 from informerd.listed import Listed, Pages
 from informerd.model import Freshness, Object, Target, Verdict
-from informerd.v1 import (
-    cache_pb2_grpc,
-    introspection_pb2,
-    introspection_pb2_grpc,
-    readiness_pb2,
-    readiness_pb2_grpc,
-)
+from informerd.v1 import introspection_pb2, readiness_pb2
 from informerd.waiting import OnProgress, Waited, WaitResult
 
 __all__ = ["AsyncClient", "AsyncWatch"]
@@ -43,26 +38,28 @@ class AsyncClient:
     """What :class:`Client` is, for asyncio. Make and use it within one running event loop."""
 
     def __init__(
-        self, address: str = "127.0.0.1:7443", *, channel: grpc.aio.Channel | None = None, timeout: float = 10.0
+        self,
+        address: str = "127.0.0.1:7443",
+        *,
+        credentials: Credentials | None = None,
+        channel: grpc.aio.Channel | None = None,
+        timeout: float = 10.0,
     ) -> None:
         """As of :class:`Client`; the channel is one of ``grpc.aio``."""
-        self._own = None
-        if channel is None:
-            channel = self._own = grpc.aio.insecure_channel(channels.address(address), options=channels.OPTIONS)
-        self._channel: Any = channel
+        self._closing: set[asyncio.Future[None]] = set()
+        self._line = channels.Line(channel, address, credentials, _channel, self._retire)
         self._timeout = timeout
         self._watches: weakref.WeakSet[AsyncWatch[Any, Any]] = weakref.WeakSet()
 
     async def get(self, what: Objects, *, timeout: float | None = None) -> tuple[Object, Freshness]:
         """See :meth:`Client.get`."""
-        call = cache_pb2_grpc.CacheServiceStub(self._channel).GetObject
-        reply = await self._unary(call, what.get_request(), timeout)
+        reply = await self._unary(methods.get_object, what.get_request(), timeout)
         return Object.from_proto(reply.object), Freshness.from_proto(reply.freshness)
 
     async def list(self, what: Feed[K, T], *, timeout: float | None = None) -> Listed[K, T]:
         """See :meth:`Client.list`."""
         pages = Pages(what)
-        call = what.list_call(self._channel)(what.list_request(), timeout=self._or_own(timeout))
+        call = self._open(what.list_call, what.list_request(), self._or_own(timeout))
         try:
             async for page in call:
                 listed = pages.take(page)
@@ -76,14 +73,14 @@ class AsyncClient:
 
     def watch(self, what: Feed[K, T], *, token: bytes = b"") -> AsyncWatch[K, T]:
         """See :meth:`Client.watch`."""
-        watch = AsyncWatch(what, token, what.watch_call(self._channel))
+        watch = AsyncWatch(what, token, lambda request: self._open(what.watch_call, request, None))
         self._watches.add(watch)
         return watch
 
     async def get_readiness(self, target: Target, *, timeout: float | None = None) -> tuple[Verdict, Freshness]:
         """See :meth:`Client.get_readiness`."""
-        call = readiness_pb2_grpc.ReadinessServiceStub(self._channel).GetReadiness
-        reply = await self._unary(call, readiness_pb2.GetReadinessRequest(target=target.to_proto()), timeout)
+        request = readiness_pb2.GetReadinessRequest(target=target.to_proto())
+        reply = await self._unary(methods.get_readiness, request, timeout)
         return Verdict.from_proto(reply.verdict), Freshness.from_proto(reply.freshness)
 
     async def wait_readiness(
@@ -97,13 +94,13 @@ class AsyncClient:
     ) -> WaitResult:
         """See :meth:`Client.wait_readiness`. Cancelling it ends the call."""
         wait = waiting.Wait.of(targets, wait_for, namespace)
-        call = readiness_pb2_grpc.ReadinessServiceStub(self._channel).WaitReadiness
         deadline = time.monotonic() + timeout
         backoff = Backoff()
         while True:
             left = max(deadline - time.monotonic(), 0.0)
             try:
-                return await self._wait(call(wait.request(left), timeout=waiting.call_timeout(left)), on_progress)
+                call = self._open(methods.wait_readiness, wait.request(left), waiting.call_timeout(left))
+                return await self._wait(call, on_progress)
             except Error as error:
                 delay = backoff.next(error.retry_delay)
                 if error.permanent or time.monotonic() + delay >= deadline:
@@ -112,16 +109,17 @@ class AsyncClient:
 
     async def kinds(self, *, timeout: float | None = None) -> Sequence[introspection_pb2.KindStatus]:
         """See :meth:`Client.kinds`."""
-        call = introspection_pb2_grpc.IntrospectionServiceStub(self._channel).ListKinds
-        reply = await self._unary(call, introspection_pb2.ListKindsRequest(), timeout)
+        request = introspection_pb2.ListKindsRequest()
+        reply = await self._unary(methods.list_kinds, request, timeout)
         return tuple(reply.kinds)
 
     async def close(self) -> None:
         """Ends all watches and the connection."""
         for watch in tuple(self._watches):
             watch.close()
-        if self._own is not None:
-            await self._own.close(None)
+        for channel in self._line.own():
+            await channel.close(None)
+        await asyncio.gather(*self._closing)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -132,9 +130,18 @@ class AsyncClient:
     def _or_own(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else timeout
 
-    async def _unary(self, call: Any, request: Any, timeout: float | None) -> Any:
+    def _retire(self, old: Any) -> None:
+        closing = asyncio.ensure_future(old.close(None))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    def _open(self, method: Callable[[Any], Any], request: Any, timeout: float | None) -> Any:
+        """Begins a call, by the credentials of now."""
+        return method(self._line.channel())(request, timeout=timeout, metadata=self._line.metadata())
+
+    async def _unary(self, method: Callable[[Any], Any], request: Any, timeout: float | None) -> Any:
         try:
-            return await call(request, timeout=self._or_own(timeout))
+            return await self._open(method, request, self._or_own(timeout))
         except grpc.RpcError as error:
             raise from_rpc(error) from error
 
@@ -152,6 +159,12 @@ class AsyncClient:
         finally:
             call.cancel()
         raise Incomplete("the wait ended without an outcome")
+
+
+def _channel(server: str, secured: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+    if secured is None:
+        return grpc.aio.insecure_channel(server, options=channels.OPTIONS)
+    return grpc.aio.secure_channel(server, secured, options=channels.OPTIONS)
 
 
 class AsyncWatch(Generic[K, T]):
@@ -218,12 +231,12 @@ class AsyncWatch(Generic[K, T]):
                 await self._wait(asyncio.sleep(delay), None)
                 if self._closed:
                     return
-            self._call = self._open(follower.opened(time.monotonic()))
         failure: Error | None = None
         patience = CLOSING if follower.is_ending else follower.patience
-        call = self._call
         try:
-            message = await self._wait(call.read(), patience)
+            if self._call is None:
+                self._call = self._open(follower.opened(time.monotonic()))
+            message = await self._wait(self._call.read(), patience)
             if self._closed:
                 return
             if message is not _EOF:
@@ -233,12 +246,13 @@ class AsyncWatch(Generic[K, T]):
             failure = None if follower.is_ending else Silent(patience)
         except grpc.RpcError as error:
             failure = from_rpc(error)
-        except (ContractError, Differs) as error:
+        except Error as error:
             failure = error
-        call.cancel()
-        self._call = None
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
         try:
-            self._retry_at = time.monotonic() + follower.cut(failure)
+            self._retry_at = time.monotonic() + follower.cut(failure, time.monotonic())
         except Error:
             self.close()
             raise

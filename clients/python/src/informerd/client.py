@@ -12,21 +12,16 @@ from typing import Any, Generic, TypeVar
 import grpc
 
 from informerd import channel as channels
-from informerd import waiting
+from informerd import methods, waiting
 from informerd.backoff import Backoff
-from informerd.errors import ContractError, Differs, Error, Incomplete, Silent, from_rpc
+from informerd.credentials import Credentials
+from informerd.errors import Error, Incomplete, Silent, from_rpc
 from informerd.events import Event
 from informerd.feeds import Feed, Objects
 from informerd.follow import CLOSING, Follower
 from informerd.listed import Listed, Pages
 from informerd.model import Freshness, Object, Target, Verdict
-from informerd.v1 import (
-    cache_pb2_grpc,
-    introspection_pb2,
-    introspection_pb2_grpc,
-    readiness_pb2,
-    readiness_pb2_grpc,
-)
+from informerd.v1 import introspection_pb2, readiness_pb2
 from informerd.waiting import OnProgress, Waited, WaitResult
 
 __all__ = ["Client", "Watch"]
@@ -47,28 +42,29 @@ class Client:
     """
 
     def __init__(
-        self, address: str = "127.0.0.1:7443", *, channel: grpc.Channel | None = None, timeout: float = 10.0
+        self,
+        address: str = "127.0.0.1:7443",
+        *,
+        credentials: Credentials | None = None,
+        channel: grpc.Channel | None = None,
+        timeout: float = 10.0,
     ) -> None:
-        """Prepares a connection to ``HOST:PORT``, or uses a channel of your own (for TLS, metadata, ...), which stays
+        """Prepares a connection to ``HOST:PORT`` or ``https://HOST:PORT``, or uses a channel of your own, which stays
         yours to close. ``timeout``: seconds for calls that are not told otherwise; not for watches and waits."""
-        self._own = None
-        if channel is None:
-            channel = self._own = grpc.insecure_channel(channels.address(address), options=channels.OPTIONS)
-        self._channel: Any = channel
+        self._line = channels.Line(channel, address, credentials, _channel, lambda old: old.close())
         self._timeout = timeout
         self._closed = threading.Event()
         self._watches: weakref.WeakSet[Watch[Any, Any]] = weakref.WeakSet()
 
     def get(self, what: Objects, *, timeout: float | None = None) -> tuple[Object, Freshness]:
         """Reads the object that ``what`` names, and how fresh it is. Raises :class:`NotFound` where there is none."""
-        call = cache_pb2_grpc.CacheServiceStub(self._channel).GetObject
-        reply = self._unary(call, what.get_request(), timeout)
+        reply = self._unary(methods.get_object, what.get_request(), timeout)
         return Object.from_proto(reply.object), Freshness.from_proto(reply.freshness)
 
     def list(self, what: Feed[K, T], *, timeout: float | None = None) -> Listed[K, T]:
         """Lists objects or verdicts, all of one snapshot."""
         pages = Pages(what)
-        call = what.list_call(self._channel)(what.list_request(), timeout=self._or_own(timeout))
+        call = self._open(what.list_call, what.list_request(), self._or_own(timeout))
         try:
             for page in call:
                 listed = pages.take(page)
@@ -82,14 +78,14 @@ class Client:
 
     def watch(self, what: Feed[K, T], *, token: bytes = b"") -> Watch[K, T]:
         """Watches objects or verdicts, from a token or from the initial state on. Opens the call when first read."""
-        watch = Watch(what, token, what.watch_call(self._channel))
+        watch = Watch(what, token, lambda request: self._open(what.watch_call, request, None))
         self._watches.add(watch)
         return watch
 
     def get_readiness(self, target: Target, *, timeout: float | None = None) -> tuple[Verdict, Freshness]:
         """The verdict on one target, and how well its kind is known. A target that does not exist is GONE."""
-        call = readiness_pb2_grpc.ReadinessServiceStub(self._channel).GetReadiness
-        reply = self._unary(call, readiness_pb2.GetReadinessRequest(target=target.to_proto()), timeout)
+        request = readiness_pb2.GetReadinessRequest(target=target.to_proto())
+        reply = self._unary(methods.get_readiness, request, timeout)
         return Verdict.from_proto(reply.verdict), Freshness.from_proto(reply.freshness)
 
     def wait_readiness(
@@ -109,13 +105,13 @@ class Client:
         seconds, or refuses; a wait that timed out is a result like any other.
         """
         wait = waiting.Wait.of(targets, wait_for, namespace)
-        call = readiness_pb2_grpc.ReadinessServiceStub(self._channel).WaitReadiness
         deadline = time.monotonic() + timeout
         backoff = Backoff()
         while True:
             left = max(deadline - time.monotonic(), 0.0)
             try:
-                return self._wait(call(wait.request(left), timeout=waiting.call_timeout(left)), on_progress)
+                call = self._open(methods.wait_readiness, wait.request(left), waiting.call_timeout(left))
+                return self._wait(call, on_progress)
             except Error as error:
                 delay = backoff.next(error.retry_delay)
                 if error.permanent or time.monotonic() + delay >= deadline or self._closed.wait(delay):
@@ -123,16 +119,17 @@ class Client:
 
     def kinds(self, *, timeout: float | None = None) -> Sequence[introspection_pb2.KindStatus]:
         """The kinds that informerd is configured to watch."""
-        call = introspection_pb2_grpc.IntrospectionServiceStub(self._channel).ListKinds
-        return tuple(self._unary(call, introspection_pb2.ListKindsRequest(), timeout).kinds)
+        request = introspection_pb2.ListKindsRequest()
+        reply = self._unary(methods.list_kinds, request, timeout)
+        return tuple(reply.kinds)
 
     def close(self) -> None:
         """Ends all watches, waits and the connection."""
         self._closed.set()
         for watch in tuple(self._watches):
             watch.close()
-        if self._own is not None:
-            self._own.close()
+        for channel in self._line.own():
+            channel.close()
 
     def __enter__(self) -> Client:
         return self
@@ -143,9 +140,13 @@ class Client:
     def _or_own(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else timeout
 
-    def _unary(self, call: Any, request: Any, timeout: float | None) -> Any:
+    def _open(self, method: Callable[[Any], Any], request: Any, timeout: float | None) -> Any:
+        """Begins a call, by the credentials of now."""
+        return method(self._line.channel())(request, timeout=timeout, metadata=self._line.metadata())
+
+    def _unary(self, method: Callable[[Any], Any], request: Any, timeout: float | None) -> Any:
         try:
-            return call(request, timeout=self._or_own(timeout))
+            return self._open(method, request, self._or_own(timeout))
         except grpc.RpcError as error:
             raise from_rpc(error) from error
 
@@ -163,6 +164,12 @@ class Client:
         finally:
             call.cancel()
         raise Incomplete("the wait ended without an outcome")
+
+
+def _channel(server: str, secured: grpc.ChannelCredentials | None) -> grpc.Channel:
+    if secured is None:
+        return grpc.insecure_channel(server, options=channels.OPTIONS)
+    return grpc.secure_channel(server, secured, options=channels.OPTIONS)
 
 
 class Watch(Generic[K, T]):
@@ -226,12 +233,13 @@ class Watch(Generic[K, T]):
         if self._call is None:
             if self._closed.wait(max(self._retry_at - time.monotonic(), 0.0)):
                 return
-            self._call = self._open(follower.opened(time.monotonic()))
-            if self._closed.is_set():
-                self._call.cancel()
         failure: Error | None = None
         patience = CLOSING if follower.is_ending else follower.patience
         try:
+            if self._call is None:
+                self._call = self._open(follower.opened(time.monotonic()))
+                if self._closed.is_set():
+                    self._call.cancel()
             with self._watchdog.watching(self._call, patience):
                 message = next(self._call)
             follower.take(message, time.monotonic())
@@ -240,16 +248,17 @@ class Watch(Generic[K, T]):
             pass
         except grpc.RpcError as error:
             failure = from_rpc(error)
-        except (ContractError, Differs) as error:
+        except Error as error:
             failure = error
         if self._closed.is_set():
             return
         if self._watchdog.fired:
             failure = None if follower.is_ending else Silent(patience)
-        self._call.cancel()
-        self._call = None
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
         try:
-            self._retry_at = time.monotonic() + follower.cut(failure)
+            self._retry_at = time.monotonic() + follower.cut(failure, time.monotonic())
         except Error:
             self.close()
             raise

@@ -13,6 +13,9 @@ __all__ = ["CallError", "ContractError", "Differs", "Ended", "Error", "Incomplet
 
 _DETAILS = "grpc-status-details-bin"
 
+#: informerd's reason for the end of a stream whose caller's token or certificate has ended: with a new one it goes on.
+EXPIRED = "CREDENTIALS_EXPIRED"
+
 # What proxies and restarting servers send, beside what informerd means to be retried.
 _TRANSIENT = frozenset(
     {
@@ -68,7 +71,7 @@ class CallError(Error):
         self.reason = reason
         self.violations = violations
         self.retry_delay = retry_delay
-        self.permanent = code not in _TRANSIENT
+        self.permanent = code not in _TRANSIENT and reason != EXPIRED
 
 
 class NotFound(CallError):

@@ -11,8 +11,10 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
+import grpc
+
 from informerd.backoff import Backoff
-from informerd.errors import ContractError, Differs, Ended, Error
+from informerd.errors import EXPIRED, CallError, ContractError, Differs, Ended, Error
 from informerd.events import Delete, Event, Mark, MarkType, Reconnecting, ResetBegin, ResetEnd, Upsert
 from informerd.feeds import Feed
 from informerd.ledger import Ledger
@@ -29,6 +31,8 @@ _LOG = logging.getLogger("informerd")
 _BOOKMARK_INTERVAL = 10.0
 # A stream that still delivers after this long was worth opening: the next failure is a first one.
 _HEALTHY = 10.0
+# How long credentials that have ended may take to be replaced.
+_RENEWAL = 60.0
 #: How long to wait for the status after the last message.
 CLOSING = 5.0
 
@@ -45,6 +49,8 @@ class Follower(Generic[K, T]):
         self.patience = 3 * (feed.bookmark_interval or _BOOKMARK_INTERVAL)
         self._backoff = Backoff()
         self._opened = 0.0
+        # Until when nobody need be let in, since the credentials have ended and new ones are to come.
+        self._renewed_by = 0.0
         # The resets that have begun and not ended, by what they cover.
         self._resets: list[tuple[str, ...]] = []
         # Since the last token, outside a reset. What a cut leaves here may never be spoken of again.
@@ -79,7 +85,7 @@ class Follower(Generic[K, T]):
         if message.HasField("mark"):
             self._mark(message.mark)
 
-    def cut(self, error: Error | None) -> float:
+    def cut(self, error: Error | None, now: float) -> float:
         """The call is over, by this error if there was one. Gives the seconds until the next; raises what is final."""
         end, self._end = self._end, None
         self._resets.clear()
@@ -89,7 +95,9 @@ class Follower(Generic[K, T]):
             if isinstance(error, Differs):
                 self._ledger.forget()
                 self.token = b""
-        if error is not None and error.permanent:
+        if error is not None and error.reason == EXPIRED:
+            self._renewed_by = now + _RENEWAL
+        elif error is not None and error.permanent and not self._may_be_renewed(error, now):
             self.told.clear()
             raise error
         asked = error.retry_delay if error is not None else None
@@ -102,6 +110,10 @@ class Follower(Generic[K, T]):
         delay = self._backoff.next(asked)
         self.told.append(Reconnecting(error, delay))
         return delay
+
+    def _may_be_renewed(self, error: Error, now: float) -> bool:
+        is_nobody = isinstance(error, CallError) and error.code is grpc.StatusCode.UNAUTHENTICATED
+        return is_nobody and now < self._renewed_by
 
     def _mark(self, mark: Any) -> None:
         covers = self._feed.covers(mark)
