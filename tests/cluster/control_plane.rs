@@ -208,6 +208,11 @@ impl Cluster {
             .expect("a client from a kubeconfig that the tests wrote")
     }
 
+    /// The key that the API server signs tokens of service accounts with. Only of our own cluster.
+    pub(super) fn signing_key(&self) -> PathBuf {
+        self.own().scratch.path().join("service-account.key")
+    }
+
     /// Runs kubectl as the administrator.
     pub async fn kubectl(&self, args: &[&str]) -> Output {
         self.kubectl_with(&self.kubeconfig, args).await

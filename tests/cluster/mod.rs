@@ -7,6 +7,7 @@
 //! | objects and changes: [`fill_pods`], [`Churn`] | `load.rs` |
 //! | cuts, half-open connections, delays, and each byte that came: [`Proxy`] | `proxy.rs` |
 //! | what is true: [`DirectWatch`], [`list_exact`] | `oracle.rs` |
+//! | tokens that end soon: [`short_token`] | `tokens.rs` |
 //! | an authorizer beside RBAC: [`Webhook`] | `webhook.rs` |
 //! | certificates with lifetimes: [`Authority`] | `pki.rs` |
 //! | database clusters of both operators, whose nodes are a model's: [`aerospike`] | `aerospike.rs` |
@@ -45,6 +46,7 @@ mod pki;
 mod process;
 mod proxy;
 mod sandbox;
+mod tokens;
 mod venv;
 mod webhook;
 
@@ -64,6 +66,7 @@ pub use pki::{Authority, Certificate};
 pub use process::{Process, Scratch, free_port};
 pub use proxy::{Proxy, rerouted};
 pub use sandbox::Sandbox;
+pub use tokens::short_token;
 pub use venv::python;
 pub use webhook::Webhook;
 

@@ -29,6 +29,7 @@ mod restore;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 mod selectors;
+mod sign_in;
 mod slow;
 mod storm;
 mod support;

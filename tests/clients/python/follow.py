@@ -1,8 +1,8 @@
 """Follows objects or verdicts with the package in clients/python, and says in lines of JSON what it sees.
 
-It begins with a list, or with the watch's own initial state. It is cut, and its server restarted, by the test that runs it. It ends at the first mark at or past the revision that
-it reads from its standard input, with all that it then holds; verdicts, whose revisions nobody else knows, when that is
-closed.
+It begins with a list, or with the watch's own initial state. It is cut, its server restarted and its credentials
+replaced by the test that runs it. It ends at the first mark at or past the revision that it reads from its standard
+input, with all that it then holds; verdicts, whose revisions nobody else knows, when that is closed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,19 @@ import json
 import sys
 import threading
 
-from informerd import AsyncClient, Changes, Client, Listed, Mark, Mirror, Objects, Reconnecting, ResetBegin, Verdicts
+from informerd import (
+    AsyncClient,
+    Changes,
+    Client,
+    Credentials,
+    Listed,
+    Mark,
+    Mirror,
+    Objects,
+    Reconnecting,
+    ResetBegin,
+    Verdicts,
+)
 
 
 def say(what: str, **rest: object) -> None:
@@ -61,8 +73,8 @@ class Follower:
         return True
 
 
-def blocking(server: str, feed: Objects | Verdicts, with_list: bool) -> None:
-    with Client(server) as client:
+def blocking(server: str, own: Credentials, feed: Objects | Verdicts, with_list: bool) -> None:
+    with Client(server, credentials=own) as client:
         listed = client.list(feed) if with_list else None
         follower = Follower(feed, listed)
         for event in client.watch(feed, token=follower.mirror.token):
@@ -70,8 +82,8 @@ def blocking(server: str, feed: Objects | Verdicts, with_list: bool) -> None:
                 return
 
 
-async def with_asyncio(server: str, feed: Objects | Verdicts, with_list: bool) -> None:
-    async with AsyncClient(server) as client:
+async def with_asyncio(server: str, own: Credentials, feed: Objects | Verdicts, with_list: bool) -> None:
+    async with AsyncClient(server, credentials=own) as client:
         listed = await client.list(feed) if with_list else None
         follower = Follower(feed, listed)
         async for event in client.watch(feed, token=follower.mirror.token):
@@ -87,6 +99,8 @@ def main() -> None:
     arguments.add_argument("--verdicts", action="store_true")
     arguments.add_argument("--namespace", default="")
     arguments.add_argument("--selector", default="")
+    for file in ("--ca", "--cert", "--key", "--token-file"):
+        arguments.add_argument(file)
     arguments.add_argument("resource")
     args = arguments.parse_args()
     feed: Objects | Verdicts
@@ -102,10 +116,11 @@ def main() -> None:
         feed = Objects(
             args.resource, namespaces=args.namespace, label_selector=args.selector, bookmark_interval=1
         )
+    own = Credentials(ca=args.ca, certificate=args.cert, key=args.key, token_file=args.token_file)
     if args.asyncio:
-        asyncio.run(with_asyncio(args.server, feed, args.list))
+        asyncio.run(with_asyncio(args.server, own, feed, args.list))
     else:
-        blocking(args.server, feed, args.list)
+        blocking(args.server, own, feed, args.list)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 // follow keeps a copy of one kind by this module's client, and prints as JSON lines what happens to it, the whole of it
-// last. It is run by tests that cut its connections.
+// last. It is run by tests that cut its connections, or replace its credentials. It ends after so many events, or when it
+// is past the revision that it reads from its standard input.
 //
 //	follow --server 127.0.0.1:7443 --resource pods --events 100
+//	follow --server 127.0.0.1:7443 --ca ca.crt --token-file token --to-revision
 package main
 
 import (
@@ -11,7 +13,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"informerd.dev/informerd"
 	pb "informerd.dev/informerd/gen/informerd/v1"
@@ -41,19 +46,48 @@ func main() {
 	resource := flag.String("resource", "pods", "the kind: pods, deployments.apps")
 	selector := flag.String("selector", "", "only objects with these labels: app=web,tier!=db")
 	events := flag.Int("events", 100, "end at the first mark after this many events")
+	toRevision := flag.Bool("to-revision", false, "end instead at the first mark at the revision that comes by standard input")
+	var own informerd.Credentials
+	flag.StringVar(&own.CA, "ca", "", "authorities that sign the server's certificate")
+	flag.StringVar(&own.Certificate, "cert", "", "client certificate")
+	flag.StringVar(&own.Key, "key", "", "its key")
+	flag.StringVar(&own.TokenFile, "token-file", "", "a token")
 	timeout := flag.Duration("timeout", time.Minute, "fail when not at the end by then")
 	flag.Parse()
 	ctx, cancel := context.WithTimeoutCause(context.Background(), *timeout, errors.New("not at the end in time"))
 	defer cancel()
 	scope := &pb.Scope{Resource: *resource, LabelSelector: *selector}
-	if err := follow(ctx, *server, scope, *events); err != nil {
+	over := func(seen int, _ uint64) bool { return seen >= *events }
+	if *toRevision {
+		over = readRevision()
+	}
+	if err := follow(ctx, *server, own, scope, over); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func follow(ctx context.Context, server string, scope *pb.Scope, wanted int) error {
-	client, err := informerd.New(server)
+// readRevision tells whether the revision has been read, and is reached.
+func readRevision() func(int, uint64) bool {
+	var wanted atomic.Uint64
+	go func() {
+		var read uint64
+		if _, err := fmt.Scan(&read); err == nil {
+			wanted.Store(read)
+		}
+	}()
+	return func(_ int, at uint64) bool { return wanted.Load() > 0 && at >= wanted.Load() }
+}
+
+// follow follows until a mark after so many changes and at this revision is the last.
+func follow(
+	ctx context.Context, server string, own informerd.Credentials, scope *pb.Scope, over func(int, uint64) bool,
+) error {
+	options, err := own.Options()
+	if err != nil {
+		return err
+	}
+	client, err := informerd.New(server, options...)
 	if err != nil {
 		return err
 	}
@@ -67,7 +101,9 @@ func follow(ctx context.Context, server string, scope *pb.Scope, wanted int) err
 		return err
 	}
 	mirror, events := list.Mirror(), 0
-	request := &pb.WatchObjectsRequest{Scope: scope, View: pb.View_VIEW_METADATA, Token: list.Token}
+	request := &pb.WatchObjectsRequest{
+		Scope: scope, View: pb.View_VIEW_METADATA, Token: list.Token, BookmarkInterval: durationpb.New(time.Second),
+	}
 	for event, err := range client.Watch(ctx, request) {
 		if err != nil {
 			return err
@@ -92,7 +128,7 @@ func follow(ctx context.Context, server string, scope *pb.Scope, wanted int) err
 		if err != nil {
 			return err
 		}
-		if len(event.Token) > 0 && events >= wanted {
+		if len(event.Token) > 0 && over(events, revision(event.Freshness)) {
 			end := line{What: "end", Revision: revision(event.Freshness), Objects: map[string]held{}}
 			for key, it := range mirror.All() {
 				end.Objects[key.String()] = held{it.GetUid(), it.GetResourceVersion()}
