@@ -36,6 +36,7 @@ mod demo;
 mod facade;
 mod follow;
 mod live;
+mod permissions;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 mod trust;
@@ -250,6 +251,20 @@ pub async fn run(
     let prover = prover(&upstream);
     let access = trust::access(&config, &upstream, &registry, tls.as_ref())?;
     let guard = access.guard().cloned();
+    if let Some(guard) = guard.clone() {
+        let world = follow::World {
+            config: &config,
+            upstream: &upstream,
+            registry: &registry,
+            heartbeats: &daemon.heartbeats,
+            shutdown: &shutdown,
+        };
+        let permissions = permissions::follow(&world, guard)?;
+        for source in permissions.sources {
+            daemon.source(source);
+        }
+        daemon.run("permissions", permissions.telling);
+    }
     let through = read_through(&config, &upstream)?;
     let api = Api::with_board(
         catalog.clone(),

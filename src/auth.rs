@@ -3,7 +3,7 @@
 //! A cache that everybody shares is a way around the cluster's own permissions unless each call is held against
 //! them. So nothing is decided here: the API server is asked who a token belongs to (TokenReview) and what that
 //! identity may do (SubjectAccessReview), for the very verb, kind, namespace and name that a call is about and
-//! before anything is looked up. What it said is remembered for ten seconds; that it could not be asked is not,
+//! before anything is looked up. What it said is remembered for ten seconds, or until permissions change; that it could not be asked is not,
 //! and lets nobody in.
 //!
 //! The room knows neither gRPC nor HTTP routing: both faces of the daemon use it alike. What it needs of the API
@@ -18,6 +18,7 @@ mod authorize;
 mod budget;
 mod calls;
 pub(crate) mod certificate;
+mod changes;
 mod connections;
 #[cfg(test)]
 pub mod fake;
@@ -38,6 +39,7 @@ pub use audit::{Called, allowed, denied};
 pub use authenticate::{Authentication, CertificateTrust, Presented};
 pub use authorize::Urgency;
 pub use calls::{Limits, Slot};
+pub use changes::Due;
 pub use connections::{Connections, Place};
 pub use guard::{Guard, Settings};
 pub use identity::{Identity, Method, Subject};
@@ -103,6 +105,10 @@ pub fn describe_metrics() {
         "informerd_auth_review_seconds",
         Unit::Seconds,
         "How long the API server took to answer one, by review."
+    );
+    describe_counter!(
+        "informerd_auth_permission_changes_total",
+        "Times that roles or bindings had changed and the rights of open streams were looked for again at once."
     );
     describe_counter!(
         "informerd_auth_denied_total",

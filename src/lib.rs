@@ -45,7 +45,8 @@
 //!
 //! - Invariant: at most one upstream watch per kind and shard, whatever the number of consumers and controllers
 //!   (`tests/integration`, by the API server's own audit log); beside it only the seconds of a proof that a reader
-//!   asked for, of which there is one at a time and a rate that is limited (`proof::tests`).
+//!   asked for, of which there is one at a time and a rate that is limited (`proof::tests`), and, where callers sign
+//!   in, one watch of each kind that permissions are made of.
 //! - Invariant: the facade is never silently staler than the API server would be: what is not proven, or not all
 //!   there, is refused or says so (`facade::tests`, `tests/integration/kubeapi_table.rs`).
 //! - Invariant: state and journal agree. Replaying the journal from any retained point gives the state

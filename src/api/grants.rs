@@ -3,16 +3,12 @@
 //! Each part of its scope (a namespace that it names, or all of it) rests on a right of its own. One that goes is
 //! taken back from the consumer; it is looked for again for as long as the stream is open, and given back with it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::time::sleep;
 
 use super::Error;
 use crate::auth::{Attributes, AuthError, Guard, Lease, Over, Peer, Subject};
-
-/// How often a right that is gone is looked for again; a little sooner, so that not all ask at once.
-const AGAIN: Duration = Duration::from_secs(16);
 
 /// A part of a scope, and the right to it. The part's name is a namespace's, or empty for all there is.
 pub(super) type Grant = (String, Attributes);
@@ -87,9 +83,10 @@ impl Grants {
         self.leases[at] = None;
         let (guard, subject) = (self.guard.clone(), self.subject.clone());
         let right = self.grants[at].1.clone();
+        let mut due = guard.due();
         let found = async move {
             loop {
-                sleep(AGAIN.mul_f64(0.75 + fastrand::f64() / 4.0)).await;
+                due.again().await;
                 // As whoever it is by now: it may have come to another group, or have left one.
                 let all = std::slice::from_ref(&right);
                 if guard.confirm(&subject, all).await.is_ok() {

@@ -40,8 +40,44 @@ pub fn follow(
     heartbeats: &Heartbeats,
     shutdown: &Shutdown,
 ) -> Result<Followed, AppError> {
+    let world = World {
+        config,
+        upstream,
+        registry,
+        heartbeats,
+        shutdown,
+    };
     let (mut kinds, mut eager, mut sources) = (Vec::new(), Vec::new(), Vec::new());
     for kind_config in &config.kinds {
+        let (kind, its_sources) = world.follow(kind_config)?;
+        if kind_config.start == Start::Eager {
+            eager.push(kind.clone());
+        }
+        sources.extend(its_sources);
+        kinds.push(kind);
+    }
+    Ok(Followed {
+        catalog: Catalog::new(kinds),
+        first_sync: Arc::new(FirstSync::new(eager)),
+        sources,
+    })
+}
+
+/// What a kind is followed with.
+pub(super) struct World<'a> {
+    pub(super) config: &'a Config,
+    pub(super) upstream: &'a Upstream,
+    pub(super) registry: &'a Registry,
+    pub(super) heartbeats: &'a Heartbeats,
+    pub(super) shutdown: &'a Shutdown,
+}
+
+impl World<'_> {
+    /// A kind, and its sources.
+    pub(super) fn follow(
+        &self,
+        kind_config: &KindConfig,
+    ) -> Result<(Arc<Kind>, Vec<BoxFuture<'static, ()>>), AppError> {
         let writers = writers(kind_config);
         let shards = writers
             .iter()
@@ -58,11 +94,10 @@ pub fn follow(
             kind_config.label_selector.to_string(),
             kind_config.upstream_field_selector(),
         ));
-        if kind_config.start == Start::Eager {
-            eager.push(kind.clone());
-        }
+        let mut sources = Vec::new();
         for writer in writers {
-            let settings = SourceSettings::new(kind_config, &config.upstream, fastrand::u64(..));
+            let settings =
+                SourceSettings::new(kind_config, &self.config.upstream, fastrand::u64(..));
             let settings = settings.map_err(|source| AppError::Prune {
                 kind: kind.name.clone(),
                 source,
@@ -75,20 +110,15 @@ pub fn follow(
                 kind.clone(),
                 writer,
                 settings,
-                upstream.clone(),
-                registry.subscribe(&kind_config.resource),
-                registry.server_version(),
-                heartbeats.register(name),
+                self.upstream.clone(),
+                self.registry.subscribe(&kind_config.resource),
+                self.registry.server_version(),
+                self.heartbeats.register(name),
             );
-            sources.push(source.run(shutdown.over_owned()).boxed());
+            sources.push(source.run(self.shutdown.over_owned()).boxed());
         }
-        kinds.push(kind);
+        Ok((kind, sources))
     }
-    Ok(Followed {
-        catalog: Catalog::new(kinds),
-        first_sync: Arc::new(FirstSync::new(eager)),
-        sources,
-    })
 }
 
 /// One for the whole kind, or one for each namespace that the config includes, in the order of keys.

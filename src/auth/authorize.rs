@@ -6,6 +6,7 @@ use super::{
     AuthError, Reviews,
     attributes::Attributes,
     budget::{Budget, Rate},
+    changes::Changes,
     identity::Identity,
     memo::Memo,
     reviews::Decision,
@@ -37,6 +38,7 @@ const REMEMBERED: usize = 64 << 10;
 pub(super) struct Authorizer {
     reviews: Arc<dyn Reviews>,
     fingerprints: Arc<Fingerprints>,
+    changes: Arc<Changes>,
     decisions: Memo<Decision, AuthError>,
     budget: Arc<Budget<Fingerprint>>,
 }
@@ -45,6 +47,7 @@ impl Authorizer {
     pub(super) fn new(
         reviews: Arc<dyn Reviews>,
         fingerprints: Arc<Fingerprints>,
+        changes: Arc<Changes>,
         rate: Rate,
     ) -> Self {
         let each = Rate {
@@ -54,6 +57,7 @@ impl Authorizer {
         Self {
             reviews,
             fingerprints,
+            changes,
             decisions: Memo::new(REMEMBERED),
             budget: Arc::new(Budget::new(rate, each)),
         }
@@ -70,7 +74,9 @@ impl Authorizer {
         // Every field has a name there, so that no two permissions read the same.
         let what = serde_json::to_vec(attributes)
             .map_err(|error| AuthError::Unavailable(error.to_string()))?;
-        let key = self.fingerprints.of("access", [&who[..], &what]);
+        // Of the time before permissions changed nothing is found any more.
+        let round = self.changes.round().to_be_bytes();
+        let key = self.fingerprints.of("access", [&who[..], &what, &round]);
         let ask = || {
             let (reviews, budget) = (Arc::clone(&self.reviews), Arc::clone(&self.budget));
             let (identity, attributes) = (Arc::clone(identity), attributes.clone());

@@ -11,6 +11,7 @@ use super::{
     authorize::{Authorizer, Urgency},
     budget::Rate,
     calls::{Calls, Limits, Slot},
+    changes::{Changes, Due},
     identity::{Identity, Subject},
     impersonate,
     peer::Peer,
@@ -44,6 +45,7 @@ struct Inner {
     authenticator: Authenticator,
     authorizer: Authorizer,
     fingerprints: Arc<Fingerprints>,
+    changes: Arc<Changes>,
     holder: Holder,
     calls: Arc<Calls>,
 }
@@ -57,10 +59,17 @@ impl Guard {
             burst: settings.reviews_per_second,
         };
         let (asked, keys) = (Arc::clone(&reviews), Arc::clone(&fingerprints));
+        let changes = Arc::new(Changes::new(settings.reviews_per_second));
         Some(Self(Arc::new(Inner {
             authenticator: Authenticator::new(how, asked, keys, rate),
-            authorizer: Authorizer::new(reviews, Arc::clone(&fingerprints), rate),
+            authorizer: Authorizer::new(
+                reviews,
+                Arc::clone(&fingerprints),
+                Arc::clone(&changes),
+                rate,
+            ),
             fingerprints,
+            changes,
             holder: Holder::default(),
             calls: Arc::new(Calls::new(settings.limits)),
         })))
@@ -108,6 +117,18 @@ impl Guard {
             lease.cuts(peer.cut.clone());
         }
         lease
+    }
+
+    /// Says that roles or bindings have changed: what was answered before is forgotten, and the rights of open streams
+    /// are looked for again, over the next seconds. Returns when it may be said again; what changes meanwhile is to be
+    /// said once, then.
+    pub async fn permissions_changed(&self) {
+        self.0.changes.begin(self.0.holder.count()).await;
+    }
+
+    /// When rights are to be looked for again, to whoever looks.
+    pub fn due(&self) -> Due {
+        self.0.changes.due()
     }
 
     /// Asks again, of a stream that is open, who its caller is and what it may. Returns the caller as it is now.

@@ -1,7 +1,8 @@
 //! The rights of streams that stay open: looked for again and again, and what happens when they are gone.
 //!
-//! An answer is at most ten seconds old when it is used, and asked for at most every [`AGAIN`]; so what is
-//! revoked ends within half a minute. While the API server cannot be asked, what was open stays open, for a time:
+//! An answer is at most ten seconds old when it is used, and asked for again when it is [`Due`]: every sixteen seconds,
+//! and soon after permissions have changed. So what is revoked ends within seconds where such changes are seen, and
+//! within half a minute where they are not. While the API server cannot be asked, what was open stays open, for a time:
 //! to cut every consumer because the API server restarts would make each of its restarts an outage.
 //!
 //! A task looks, not the stream: a stream whose consumer reads nothing is not run either.
@@ -19,10 +20,14 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{AuthError, attributes::Attributes, guard::Guard, identity::Subject};
+use super::{
+    AuthError,
+    attributes::Attributes,
+    changes::{Due, jittered},
+    guard::Guard,
+    identity::Subject,
+};
 
-/// How often rights are looked for again, at most; a little sooner, so that not all ask at once.
-const AGAIN: Duration = Duration::from_secs(16);
 /// How soon after the API server could not be asked.
 const RETRY: Duration = Duration::from_secs(3);
 /// For how long streams go on while it cannot be asked.
@@ -120,6 +125,14 @@ pub(super) struct Holder(Mutex<HashMap<[u8; 32], Weak<Rights>>>);
 const SWEEP: usize = 1024;
 
 impl Holder {
+    /// How many different rights are held, about.
+    pub(super) fn count(&self) -> usize {
+        let held = lock(&self.0);
+        held.values()
+            .filter(|rights| rights.strong_count() > 0)
+            .count()
+    }
+
     pub(super) fn hold(&self, guard: &Guard, subject: &Subject, all: Vec<Attributes>) -> Lease {
         let key = guard.fingerprint(subject, &all);
         let mut held = lock(&self.0);
@@ -180,10 +193,13 @@ impl fmt::Debug for Rights {
 async fn look(guard: &Guard, mut subject: Subject, all: &[Attributes]) -> Over {
     let mut ends = subject.expires.map(on_our_clock);
     let mut proven = Instant::now();
-    let mut wait = jittered(AGAIN);
+    let mut due: Due = guard.due();
+    let mut retry = None;
     loop {
-        let next = Instant::now() + wait;
-        sleep_until(ends.map_or(next, |ends| ends.min(next))).await;
+        tokio::select! {
+            () = next(&mut due, retry) => {}
+            () = at(ends) => {}
+        }
         if ends.is_some_and(|ends| ends <= Instant::now()) {
             return Over::Expired;
         }
@@ -194,13 +210,31 @@ async fn look(guard: &Guard, mut subject: Subject, all: &[Attributes]) -> Over {
                 }
                 subject = fresh;
                 proven = Instant::now();
-                wait = jittered(AGAIN);
+                retry = None;
             }
             Err(error) if !error.is_undecided() => return Over::Revoked(error),
             Err(error) if proven.elapsed() >= UNPROVEN => return Over::Unproven(error),
             // Until the time is up, and not beyond.
-            Err(_) => wait = jittered(RETRY).min(UNPROVEN.saturating_sub(proven.elapsed())),
+            Err(_) => {
+                let left = UNPROVEN.saturating_sub(proven.elapsed());
+                retry = Some(jittered(RETRY).min(left));
+            }
         }
+    }
+}
+
+/// When to ask next: when that is due, or to try again.
+async fn next(due: &mut Due, retry: Option<Duration>) {
+    match retry {
+        Some(wait) => sleep(wait).await,
+        None => due.again().await,
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -212,11 +246,6 @@ fn nobody_asks() -> Over {
 /// The clock that nobody sets.
 fn on_our_clock(at: SystemTime) -> Instant {
     Instant::now() + at.duration_since(SystemTime::now()).unwrap_or_default()
-}
-
-/// Between three quarters and all of it.
-fn jittered(all: Duration) -> Duration {
-    all.mul_f64(0.75 + fastrand::f64() / 4.0)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -302,6 +302,75 @@ async fn a_stream_ends_within_half_a_minute_of_its_permission() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_ends_within_two_seconds_of_its_permission_where_that_is_seen_to_change() {
+    let world = tokens();
+    let mut lease = world.alice_watches().await;
+    sleep(Duration::from_secs(100)).await;
+    // Just after somebody was told that she may.
+    let alice = world.sign_in("t").await.unwrap();
+    world.guard.authorize(&alice, &watch_shop()).await.unwrap();
+    world.reviews.deny("alice", WATCH_SHOP);
+    let guard = world.guard.clone();
+    tokio::spawn(async move { guard.permissions_changed().await });
+    let (after, over) = ends(&mut lease).await;
+    assert!(after <= Duration::from_secs(2), "{after:?}");
+    assert!(matches!(over, Over::Revoked(AuthError::Forbidden { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_answered_before_permissions_changed_is_not_used_any_more() {
+    let world = tokens();
+    world.alice_watches().await;
+    let alice = world.sign_in("t").await.unwrap();
+    world.reviews.deny("alice", WATCH_SHOP);
+    let shop = watch_shop();
+    let may = || world.guard.authorize(&alice, &shop);
+    assert!(may().await.is_ok(), "it is remembered");
+    let mut changing = std::pin::pin!(world.guard.permissions_changed());
+    let settled = timeout(Duration::from_secs(1), &mut changing).await;
+    assert!(settled.is_err(), "the next may not begin so soon");
+    assert!(matches!(may().await, Err(AuthError::Forbidden { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn permissions_that_change_without_end_leave_room_for_new_callers() {
+    let world = tokens();
+    world.alice_watches().await;
+    let alice = world.sign_in("t").await.unwrap();
+    let shops = (0..200).map(|number| pods(Verb::Watch, &format!("shop-{number}")));
+    for shop in shops.clone() {
+        world.reviews.allow("alice", &shop.to_string());
+    }
+    let held: Vec<_> = shops
+        .map(|shop| world.guard.hold(&alice, vec![shop], None))
+        .collect();
+    let guard = world.guard.clone();
+    tokio::spawn(async move {
+        loop {
+            guard.permissions_changed().await;
+        }
+    });
+    let mut rounds = 0;
+    for second in 0..100 {
+        world.reviews.forget();
+        let question = pods(Verb::Get, &format!("new-{second}"));
+        let answer = world.guard.authorize(&alice, &question).await;
+        assert!(
+            matches!(answer, Err(AuthError::Forbidden { .. })),
+            "{answer:?}"
+        );
+        sleep(Duration::from_secs(1)).await;
+        let asked = world.reviews.asked();
+        let asked = asked.iter().filter(|question| *question != "token").count();
+        assert!(asked <= 50, "{asked} in one second");
+        rounds += asked;
+    }
+    assert!(held.iter().all(|lease| lease.over().is_none()));
+    // Each of 200 every 8 s, which is how long one round takes.
+    assert!((2_000..=3_000).contains(&rounds), "{rounds} in 100 s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_ends_within_half_a_minute_of_its_token() {
     let world = tokens();
     let mut lease = world.alice_watches().await;

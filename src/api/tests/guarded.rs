@@ -318,6 +318,32 @@ async fn a_stream_that_retracts_loses_the_namespace_that_is_lost_and_gets_it_bac
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_namespace_is_lost_and_given_back_within_two_seconds_where_permissions_are_seen_to_change()
+ {
+    let mut world = guarded().await.with_a_bank(2);
+    let mut watch = world.watch(retracting(&["default", "bank"])).await.unwrap();
+    watch.initial().await;
+    let guard = world.fixture.api.0.access.guard().unwrap().clone();
+    for is_allowed in [false, true] {
+        match is_allowed {
+            true => world.reviews.allow("alice", WATCH_BANK),
+            false => world.reviews.deny("alice", WATCH_BANK),
+        }
+        let begun = tokio::time::Instant::now();
+        let (_, (events, _)) = tokio::join!(guard.permissions_changed(), async {
+            let told = told(&mut watch).await;
+            assert!(begun.elapsed() <= Duration::from_secs(2));
+            told
+        });
+        assert_eq!(events.len(), 2);
+        assert_eq!(watch.held.len(), if is_allowed { 4 } else { 2 });
+    }
+    world.change("default", "web-000", 101);
+    let (events, _) = told(&mut watch).await;
+    assert_eq!(events.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_lost_with_a_group_is_not_given_back_by_who_the_caller_was() {
     let mut world = guarded().await.with_a_bank(2);
     world.reviews.deny("alice", WATCH_BANK);

@@ -1,0 +1,66 @@
+//! Follows what the API server decides by, where callers sign in: a role or binding that changes is a reason to ask
+//! again who may do what, at once and not by the clock only.
+//!
+//! By the machine that follows the configured kinds, and apart from them: nothing of it is served to anybody. Only that
+//! something has changed matters, so metadata is all that is read. Where the daemon's own account may not read that,
+//! its source says so in the log, and rights are looked for by the clock.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use tokio::sync::Notify;
+
+use super::{AppError, follow::World};
+use crate::{
+    auth::Guard,
+    cache::{Kind, WakeScope},
+    config::{KindConfig, Place},
+};
+
+/// What RBAC decides by.
+const KINDS: [&str; 4] = [
+    "roles.rbac.authorization.k8s.io",
+    "rolebindings.rbac.authorization.k8s.io",
+    "clusterroles.rbac.authorization.k8s.io",
+    "clusterrolebindings.rbac.authorization.k8s.io",
+];
+
+/// What is to run: the kinds' sources, and what tells the guard of changes.
+pub(super) struct Permissions {
+    pub(super) sources: Vec<BoxFuture<'static, ()>>,
+    pub(super) telling: BoxFuture<'static, ()>,
+}
+
+pub(super) fn follow(world: &World<'_>, guard: Guard) -> Result<Permissions, AppError> {
+    let (mut kinds, mut sources) = (Vec::new(), Vec::new());
+    for name in KINDS {
+        let (kind, its_sources) = world.follow(&config(name))?;
+        kinds.push(kind);
+        sources.extend(its_sources);
+    }
+    Ok(Permissions {
+        sources,
+        telling: Box::pin(tell(kinds, guard)),
+    })
+}
+
+fn config(name: &str) -> KindConfig {
+    let mut kind = KindConfig::new(name, Place::Default);
+    kind.metadata_only = true;
+    // Nobody reads what was.
+    kind.journal.bytes = 64 << 10;
+    kind
+}
+
+/// For ever. What changes while the guard is told is told once afterwards.
+async fn tell(kinds: Vec<Arc<Kind>>, guard: Guard) {
+    let changed = Arc::new(Notify::new());
+    let shards = kinds.iter().flat_map(|kind| kind.shards());
+    let _subscriptions: Vec<_> = shards
+        .map(|shard| shard.subscribe(vec![WakeScope::All], &changed))
+        .collect();
+    loop {
+        changed.notified().await;
+        guard.permissions_changed().await;
+    }
+}
