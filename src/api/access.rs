@@ -177,6 +177,14 @@ impl Admitted {
         self
     }
 
+    /// Asks anew who the caller is, of an answer that takes its time: it may be in other groups by now, or nobody.
+    pub(super) async fn renew(&mut self) -> Result<(), AuthError> {
+        if let Some(rights) = &mut self.rights {
+            rights.subject = rights.guard.confirm(&rights.subject, &[]).await?;
+        }
+        Ok(())
+    }
+
     /// Whether the caller may also get what a verdict tells of beside its target: all objects of a kind in a
     /// namespace.
     pub(super) async fn may_get(&self, names: &Names, resource: &str, namespace: &str) -> bool {
