@@ -4,10 +4,17 @@
 //! anything would stay open for ever, and hold up a server that drains until its grace period is over. So does one
 //! whose other end has gone without a word. Here the first has some seconds to say what it speaks; and where a
 //! shutdown is known, none once that has begun, and nobody is waited for then who is silent.
+//!
+//! In HTTP/1.1 a request must have all its headers soon after its first byte. (hyper's own time for headers begins with
+//! the idle time before them, so that it can be no shorter than a client keeps connections for later.)
 
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -22,6 +29,8 @@ use crate::shutdown::Shutdown;
 
 /// Until a client has said what it speaks.
 pub const GREETING: Duration = Duration::from_secs(10);
+/// Until a request of HTTP/1.1 that has begun has all its headers.
+pub const HEADERS: Duration = Duration::from_secs(10);
 /// What HTTP/2 begins with, always, and HTTP/1.1 never.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The longest silence of a client, who is asked for a sign of life at once, while the server drains.
@@ -34,11 +43,52 @@ pub struct Patient<Io> {
     /// How much of the preface was said, where nothing else was.
     said: usize,
     has_greeted: bool,
+    is_http2: bool,
+    /// Where they are told of, those of the connection.
+    requests: Option<Requests>,
+    /// Of a request whose headers have begun to come: how many had come before, and when patience with it ends.
+    headers: Option<(u64, Pin<Box<Sleep>>)>,
     /// Where the server's end matters to it.
     draining: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     drains: bool,
     /// When patience ends, for whom there is little.
     alarm: Pin<Box<Sleep>>,
+}
+
+/// The requests of a connection, as whoever answers them tells. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Requests(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    begun: AtomicU64,
+    answered: AtomicU64,
+}
+
+/// A request that is being answered, until it is dropped.
+#[derive(Debug)]
+pub struct Answering(Arc<Counts>);
+
+impl Requests {
+    /// All headers of one have come.
+    pub fn begin(&self) -> Answering {
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
+        Answering(self.0.clone())
+    }
+
+    fn begun(&self) -> u64 {
+        self.0.begun.load(Ordering::Relaxed)
+    }
+
+    fn are_answered(&self) -> bool {
+        self.begun() == self.0.answered.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answered.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl<Io> Patient<Io> {
@@ -48,6 +98,9 @@ impl<Io> Patient<Io> {
             io,
             said: 0,
             has_greeted: false,
+            is_http2: false,
+            requests: None,
+            headers: None,
             draining: None,
             drains: false,
             alarm: Box::pin(sleep(GREETING)),
@@ -63,6 +116,15 @@ impl<Io> Patient<Io> {
         }
     }
 
+    /// Also with headers that do not come to an end.
+    #[must_use]
+    pub fn with_headers_of(self, requests: &Requests) -> Self {
+        Self {
+            requests: Some(requests.clone()),
+            ..self
+        }
+    }
+
     /// What it carries.
     pub fn get_ref(&self) -> &Io {
         &self.io
@@ -72,11 +134,34 @@ impl<Io> Patient<Io> {
         if !self.has_greeted {
             let rest = &PREFACE[self.said..];
             self.has_greeted = rest.len() <= bytes.len() || !rest.starts_with(bytes);
+            self.is_http2 = bytes.starts_with(rest);
             self.said += bytes.len().min(rest.len());
+        }
+        if let Some(requests) = &self.requests
+            && self.has_greeted
+            && !self.is_http2
+            && !bytes.is_empty()
+            && self.headers.is_none()
+            // Else it is a body, or waits for its turn.
+            && requests.are_answered()
+        {
+            self.headers = Some((requests.begun(), Box::pin(sleep(HEADERS))));
         }
         if self.drains && !bytes.is_empty() {
             self.alarm.as_mut().reset(Instant::now() + SILENCE);
         }
+    }
+
+    /// Nothing has come: until the headers that have begun need not be waited for any more.
+    fn poll_headers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (Some(requests), Some((before, alarm))) = (&self.requests, &mut self.headers) else {
+            return Poll::Pending;
+        };
+        if requests.begun() == *before {
+            return alarm.as_mut().poll(cx);
+        }
+        self.headers = None;
+        Poll::Pending
     }
 
     /// Nothing has come: until it need not be waited for any more.
@@ -109,6 +194,9 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Patient<Io> {
         if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, buf) {
             self.hear(&buf.filled()[before..]);
             return Poll::Ready(read);
+        }
+        if self.poll_headers(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         self.poll_over(cx)
     }

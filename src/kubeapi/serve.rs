@@ -22,12 +22,13 @@ use tracing::{debug, warn};
 use super::{Body, KubeApi, Peer, Status};
 use crate::{
     auth::{Connections, Presented},
-    patience::Patient,
+    patience::{Patient, Requests},
     tls::Acceptor,
 };
 
-/// Until the headers of a request are there; also how long an idle connection is kept.
-const HEADERS: Duration = Duration::from_secs(120);
+/// How long an idle connection of HTTP/1.1 is kept: longer than clients keep theirs, so that none is closed under a
+/// request. (Headers that have begun have less; see [`Patient`].)
+const IDLE: Duration = Duration::from_secs(120);
 /// How often a silent HTTP/2 connection is probed, and how long the answer may take.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Requests that one HTTP/2 connection may have open at once.
@@ -117,12 +118,23 @@ impl KubeApi {
     ) {
         let peer = Peer::new(presented);
         let cut = peer.cut.clone();
+        let requests = Requests::default();
+        let io = Patient::new(io).with_headers_of(&requests);
         let service = service_fn(move |request: Request<Incoming>| {
             let (api, peer) = (self.clone(), peer.clone());
-            async move { Ok::<_, Infallible>(api.take(request, peer, is_loopback).await) }
+            let answering = requests.begin();
+            async move {
+                let answer = api.take(request, peer, is_loopback).await;
+                // It goes with the body, at whose end nothing is called.
+                let until_sent = move |error| {
+                    let _ = &answering;
+                    error
+                };
+                Ok::<_, Infallible>(answer.map(|body| body.map_err(until_sent).boxed_unsync()))
+            }
         });
         let connection = server
-            .serve_connection(TokioIo::new(Patient::new(io)), service)
+            .serve_connection(TokioIo::new(io), service)
             .into_owned();
         tokio::select! {
             ended = watcher.watch(connection) => {
@@ -156,7 +168,7 @@ fn server() -> auto::Builder<TokioExecutor> {
     server
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
+        .header_read_timeout(IDLE)
         .max_buf_size(MAX_HEADERS.max(8192));
     server
         .http2()
@@ -204,13 +216,18 @@ mod tests {
     };
 
     use super::*;
-    use crate::{kubeapi::tests::World, patience::GREETING};
+    use crate::{
+        kubeapi::tests::World,
+        patience::{GREETING, HEADERS},
+    };
 
     /// The other end of a connection that is served, and what would end it.
     fn connect() -> (DuplexStream, GracefulShutdown) {
         let (client, io) = duplex(1 << 16);
         let graceful = GracefulShutdown::new();
-        let api = World::new().api;
+        let mut world = World::new();
+        world.list(&[], 10);
+        let api = world.api;
         let serving = api.connection(server(), io, Presented::default(), true, graceful.watcher());
         tokio::spawn(serving);
         (client, graceful)
@@ -253,31 +270,100 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn headers_that_come_a_byte_at_a_time_have_a_time_for_all_of_them() {
-        let (client, _serving) = connect();
-        let (read, mut write) = tokio::io::split(client);
-        let saying = async move {
-            write
-                .write_all(b"GET /livez HTTP/1.1\r\nX: ")
-                .await
-                .unwrap();
+    /// Sends this and then a byte a second; until the server closes the connection.
+    async fn dribbles(client: DuplexStream, said: &str) -> Duration {
+        let (mut read, mut write) = tokio::io::split(client);
+        let saying = async {
+            write.write_all(said.as_bytes()).await.unwrap();
             while write.write_all(b"x").await.is_ok() {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
         let begun = Instant::now();
-        let hearing = async move {
-            let mut read = read;
+        let hearing = async {
             let mut answer = Vec::new();
+            // Closed in one way or the other.
             let _ = read.read_to_end(&mut answer).await;
-        };
-        tokio::join!(saying, hearing);
-        assert!(
-            begun.elapsed() <= HEADERS + Duration::from_secs(2),
-            "{:?}",
             begun.elapsed()
+        };
+        tokio::join!(saying, hearing).1
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn headers_that_come_a_byte_at_a_time_have_a_time_for_all_of_them() {
+        const WHOLE: &str = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        for before in ["", WHOLE] {
+            let (client, _serving) = connect();
+            let after = dribbles(client, &format!("{before}GET /livez HTTP/1.1\r\nX: ")).await;
+            assert!(
+                after <= HEADERS + Duration::from_secs(2),
+                "{before:?}: {after:?}"
+            );
+        }
+    }
+
+    /// Reads one answer that has a length.
+    async fn answer(client: &mut DuplexStream) -> String {
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"ok") {
+            answer.push(client.read_u8().await.expect("the connection is open"));
+        }
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_kept_for_longer_than_clients_keep_theirs() {
+        let (mut client, _serving) = connect();
+        for _ in 0..3 {
+            // In two parts, with less between them than there may be.
+            client.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+            tokio::time::sleep(HEADERS - Duration::from_secs(1)).await;
+            client.write_all(b"Host: localhost\r\n\r\n").await.unwrap();
+            assert!(answer(&mut client).await.starts_with("HTTP/1.1 200"));
+            // As client-go does.
+            tokio::time::sleep(Duration::from_secs(90)).await;
+        }
+        let (_, after) = until_closed(client).await;
+        assert_eq!(after, IDLE - Duration::from_secs(90));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_waits_behind_a_watch_does_not_end_it() {
+        let (mut client, _serving) = connect();
+        let watch =
+            "GET /api/v1/pods?watch=1&timeoutSeconds=60 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        client.write_all(watch.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        client.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+        let (answers, after) = until_closed(client).await;
+        assert!(answers.starts_with("HTTP/1.1 200"), "{answers}");
+        assert!(
+            answers.ends_with("0\r\n\r\n"),
+            "the watch has its end: {answers}"
         );
+        assert!(after >= Duration::from_secs(59), "{after:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_is_read_ahead_of_an_answer_than_headers_may_have() {
+        let (mut client, _serving) = connect();
+        let watch =
+            "GET /api/v1/pods?watch=1&timeoutSeconds=60 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        client.write_all(watch.as_bytes()).await.unwrap();
+        let request = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let mut taken = 0;
+        let flood = async {
+            loop {
+                taken += client.write(request.as_bytes()).await.unwrap();
+            }
+        };
+        assert!(
+            tokio::time::timeout(Duration::from_secs(30), flood)
+                .await
+                .is_err()
+        );
+        // What is between the two ends here, and what is read.
+        assert!(taken <= (1 << 16) + 2 * MAX_HEADERS, "{taken} bytes");
     }
 
     fn refuses(host: &str) -> bool {

@@ -109,7 +109,7 @@ impl World {
         Arc::new(self.decoder.decode(json.as_bytes(), 0).unwrap())
     }
 
-    fn list(&mut self, pods: &[(&str, &str, u64)], revision: u64) {
+    pub(super) fn list(&mut self, pods: &[(&str, &str, u64)], revision: u64) {
         let pods = pods
             .iter()
             .map(|(name, app, version)| self.pod(name, app, *version));
