@@ -195,9 +195,7 @@ impl Status {
 
     /// Not now; perhaps in a while.
     pub fn unavailable(message: impl Into<String>, retry_after: Duration) -> Self {
-        let seconds = u32::try_from(retry_after.as_secs())
-            .unwrap_or(u32::MAX)
-            .max(1);
+        let seconds = whole_seconds(retry_after);
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
@@ -211,9 +209,7 @@ impl Status {
 
     /// Not ready to read yet.
     pub fn too_many_requests(message: impl Into<String>, retry_after: Duration) -> Self {
-        let seconds = u32::try_from(retry_after.as_secs())
-            .unwrap_or(u32::MAX)
-            .max(1);
+        let seconds = whole_seconds(retry_after);
         Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message).with_details(Details {
             retry_after_seconds: Some(seconds),
             ..Details::default()
@@ -293,6 +289,12 @@ pub fn qualified(group: &str, plural: &str) -> String {
         "" => plural.to_owned(),
         group => format!("{plural}.{group}"),
     }
+}
+
+/// As the header has it, and not too soon.
+fn whole_seconds(wait: Duration) -> u32 {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
 }
 
 #[cfg(test)]
