@@ -250,8 +250,8 @@ pub async fn run(
     let live: Arc<dyn api::readiness::Live> = Arc::new(LiveReads::new(upstream.clone()));
     let prover = prover(&upstream);
     let access = trust::access(&config, &upstream, &registry, tls.as_ref())?;
-    let guard = access.guard().cloned();
-    if let Some(guard) = guard.clone() {
+    let door = access.door();
+    if let Some(guard) = access.guard().cloned() {
         let world = follow::World {
             config: &config,
             upstream: &upstream,
@@ -292,7 +292,7 @@ pub async fn run(
             upstream: &upstream,
             prover,
             consumers: api.consumers().clone(),
-            guard,
+            door,
             tls: acceptor.clone(),
         };
         tokio::spawn(parts.serve(listener, shutdown.clone()))

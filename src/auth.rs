@@ -31,6 +31,7 @@ mod peer;
 mod reviews;
 mod rights;
 mod secret;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 
@@ -38,7 +39,7 @@ pub use attributes::{Attributes, ResourceAttributes, Verb};
 pub use audit::{Called, allowed, denied};
 pub use authenticate::{Authentication, CertificateTrust, Presented};
 pub use authorize::Urgency;
-pub use calls::{Limits, Slot};
+pub use calls::{Calls, Limits, Slot};
 pub use changes::Due;
 pub use connections::{Connections, Place};
 pub use guard::{Guard, Settings};
@@ -48,6 +49,19 @@ pub use peer::Peer;
 pub use reviews::{ApiReviews, Decision, ReviewError, Reviews, TokenOwner};
 pub use rights::{Lease, Over};
 pub use secret::Token;
+pub use snapshots::Snapshot;
+
+/// Who may come in at a port.
+#[derive(Clone, Debug, Default)]
+pub enum Door {
+    /// Whoever can connect, and as much as they like: within one process.
+    #[default]
+    Open,
+    /// Whoever can connect, within limits.
+    Limited(Calls),
+    /// Who is somebody.
+    Guarded(Guard),
+}
 
 /// Why a call is not let in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,7 +135,11 @@ pub fn describe_metrics() {
     describe_gauge!(
         "informerd_bytes_in_flight",
         Unit::Bytes,
-        "What was made for callers that sign in and was not written yet."
+        "What was made for callers and was not written yet."
+    );
+    describe_gauge!(
+        "informerd_snapshots_held",
+        "Lists, and first states of streams, that are under way for callers."
     );
     describe_counter!(
         "informerd_connections_refused_total",

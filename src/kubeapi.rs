@@ -11,7 +11,6 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,7 +24,7 @@ use tracing::Instrument;
 
 pub use crate::auth::Peer;
 use crate::{
-    auth::{Guard, Subject},
+    auth::{Called, Door, Room, Snapshot, Subject, denied},
     cache::{Cursor, Shard},
     object::{Key, Object},
     shutdown::{Shutdown, Stage},
@@ -63,6 +62,7 @@ pub use read::{
 pub use status::{Cause, Details, Invalid, Status, qualified};
 
 use accept::Form;
+use holds::Rest;
 use options::{ListOptions, Version};
 use route::Route;
 use table::Table;
@@ -78,8 +78,7 @@ pub struct KubeApi(Arc<Inner>);
 
 struct Inner {
     read: Arc<dyn Read>,
-    /// Asks callers who they are; nobody is asked where it is absent.
-    guard: Option<Guard>,
+    door: Door,
     frozen: frozen::FrozenStates,
     holds: Arc<holds::Holds>,
     shutdown: Shutdown,
@@ -93,9 +92,33 @@ impl fmt::Debug for KubeApi {
 
 /// Who asks, as far as that is known.
 struct Asker {
-    address: Option<SocketAddr>,
+    peer: Peer,
     subject: Option<Subject>,
+    called: Called,
+    room: Option<Room>,
     ended: Ended,
+}
+
+impl Asker {
+    /// By name; empty where nobody is asked.
+    fn user(&self) -> &str {
+        let subject = self.subject.as_ref();
+        subject.map_or("", |subject| &subject.identity().user)
+    }
+
+    /// A state to be walked for it, if it may have one more; nothing where nobody counts them.
+    fn snapshot(&self) -> Result<Option<Snapshot>, Status> {
+        let snapshot = self.room.as_ref().map(Room::snapshot).transpose();
+        snapshot.map_err(|error| {
+            denied(
+                &self.called,
+                self.subject.as_ref(),
+                Some(&self.peer),
+                &error,
+            );
+            door::status(&error)
+        })
+    }
 }
 
 /// A request for objects, taken apart.
@@ -124,14 +147,14 @@ impl From<Status> for Refused {
 impl KubeApi {
     /// Until the shutdown begins to drain; then watches end. Whoever can connect may read.
     pub fn new(read: Arc<dyn Read>, shutdown: Shutdown) -> Self {
-        Self::guarded(read, None, shutdown)
+        Self::behind(Door::Open, read, shutdown)
     }
 
-    /// The same, where callers are asked who they are if there is somebody to ask them.
-    pub fn guarded(read: Arc<dyn Read>, guard: Option<Guard>, shutdown: Shutdown) -> Self {
+    /// The same, for whom this door lets in.
+    pub fn behind(door: Door, read: Arc<dyn Read>, shutdown: Shutdown) -> Self {
         Self(Arc::new(Inner {
             read,
-            guard,
+            door,
             frozen: frozen::FrozenStates::default(),
             holds: Arc::default(),
             shutdown,
@@ -164,14 +187,17 @@ impl KubeApi {
 
     /// Whatever the answer is, to whoever may have it.
     async fn answer(&self, route: Route, request: Request<Body>, peer: Peer) -> Response<Body> {
-        let entered = self.enter(&route, request.uri(), request.headers(), &peer);
+        let called = Called::new(request.uri().path());
+        let entered = self.enter(&route, &called, request.uri(), request.headers(), &peer);
         let entered = match entered.await {
             Ok(entered) => entered,
             Err(status) => return status.response(),
         };
         let asker = Asker {
-            address: peer.address(),
-            subject: entered.as_ref().map(|entered| entered.subject.clone()),
+            peer,
+            called,
+            subject: entered.as_ref().and_then(|entered| entered.subject.clone()),
+            room: entered.as_ref().map(|entered| entered.room.clone()),
             ended: entered
                 .as_ref()
                 .map(|entered| entered.ended.clone())
@@ -501,6 +527,7 @@ impl KubeApi {
         let used = resource.kind.enter();
         let scope = scope::selection(namespace, identity.namespaced, options.selector.clone());
         let items = list::Items::of(form, resource, &ask.query)?;
+        let snapshot = ask.asker.snapshot()?;
         let proven = match &token {
             None => self.state(resource, shard, None, options.version).await?,
             Some(token) => self.go_on(resource, shard, token, namespace).await?,
@@ -512,16 +539,21 @@ impl KubeApi {
             let page = list::page(&proven.state, &scope, after, limit);
             let continue_token = list::next_token(&page, namespace, &proven);
             if continue_token.is_some() {
-                self.0
-                    .frozen
-                    .keep(shard, &proven.state, proven.revision, now());
+                let user = ask.asker.user();
+                let frozen = &self.0.frozen;
+                frozen.keep(user, shard, &proven.state, proven.revision, now());
             }
             let meta = list::ListMeta {
                 revision: proven.revision,
                 continue_token,
                 remaining: page.remaining,
             };
-            list::paged(resource, &items, &meta, &page)
+            let page = list::Paged {
+                rest: Rest::new(page.items, now()),
+                items,
+                snapshot,
+            };
+            page.body(resource, &meta, &self.0.holds)
         } else {
             let cursor = Cursor::over(proven.state, now());
             let reader = self.0.read.open(opened(ask, "list", &options, form));
@@ -536,6 +568,7 @@ impl KubeApi {
                 cursor,
                 revision: proven.revision,
                 reader,
+                snapshot,
                 _used: used,
             };
             whole.body()
@@ -590,7 +623,7 @@ impl KubeApi {
         let notify = Arc::new(Notify::new());
         let subscription = shard.subscribe(scope.wake_scopes(), &notify);
         let reader = self.0.read.open(opened(ask, "watch", &options, form));
-        let place = match self.begin(resource, shard, &options, &reader).await {
+        let place = match self.begin(ask, shard, &options, &reader).await {
             Ok(place) => place,
             // Past the parameters, a watch says what is wrong in its first line.
             Err(status) if status.reason() == "Expired" || status.code() == 504 => {
@@ -628,11 +661,12 @@ impl KubeApi {
     /// Where a watch begins.
     async fn begin(
         &self,
-        resource: &Resource,
+        ask: &Ask<'_>,
         shard: &Arc<Shard<Object>>,
         options: &ListOptions,
         reader: &Option<Box<dyn Reader>>,
     ) -> Result<Place, Status> {
+        let resource = ask.resource;
         if options.send_initial_events != Some(true) {
             let patience = self.0.read.patience().first_list;
             let state = wait::complete(resource, shard, patience).await?;
@@ -643,6 +677,7 @@ impl KubeApi {
                 Version::Unset | Version::Any => Place::after(&state, state.revision),
             });
         }
+        let snapshot = ask.asker.snapshot()?;
         let proven = self.state(resource, shard, None, options.version).await?;
         let (history, sequence) = (proven.state.history, proven.state.sequence);
         let cursor = Cursor::over(proven.state, now());
@@ -655,6 +690,7 @@ impl KubeApi {
             history,
             sequence,
             revision: proven.revision,
+            snapshot,
             marked: options.bookmarks,
         })
     }
@@ -670,7 +706,7 @@ fn opened(ask: &Ask<'_>, verb: &'static str, options: &ListOptions, form: Form) 
         label_selector: options.label_selector.clone(),
         field_selector: options.field_selector.clone(),
         metadata_only: matches!(form, Form::Metadata { .. }),
-        peer: ask.asker.address,
+        peer: ask.asker.peer.address(),
         subject: ask.asker.subject.clone(),
         ended: ask.asker.ended.clone(),
         user_agent: agent.unwrap_or_default().chars().take(256).collect(),

@@ -68,8 +68,8 @@
 //! - Invariant: where callers are asked who they are, nothing is looked up for one before the API server has said
 //!   that it may have it, and nothing reaches it 30 s after it may not any more (`auth::tests`,
 //!   `tests/integration/trust.rs`).
-//! - Invariant: what is made for callers that sign in and that they do not read is bounded, for each connection and
-//!   each identity (`auth::in_flight`, `benches/hostile.rs`).
+//! - Invariant: what is made for callers and that they do not read is bounded, for each connection and each identity
+//!   (`auth::in_flight`, `benches/hostile.rs`), and so is how many old states they keep alive (`auth::snapshots`).
 //! - Invariant: a token is given only where all that was sent before it is complete (`api::merge`).
 //!
 //! # What it costs

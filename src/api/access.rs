@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     auth::{
-        Attributes, AuthError, Called, Guard, Lease, Over, Peer, ResourceAttributes, Subject, Verb,
-        denied,
+        Attributes, AuthError, Called, Calls, Door, Guard, Lease, Over, Peer, ResourceAttributes,
+        Room, Snapshot, Subject, Verb, denied,
     },
     cache::Identity,
     object::selector::{FieldSelector, LabelSelector},
@@ -28,9 +28,11 @@ pub type Names = Arc<dyn Fn(&str) -> Option<(String, String)> + Send + Sync>;
 /// Whether callers are asked who they are.
 #[derive(Clone, Default)]
 pub enum Access {
-    /// No: whoever can connect may do everything. On loopback only.
+    /// No: whoever can connect may do everything. Within one process.
     #[default]
     Open,
+    /// No, as above, within limits. On loopback only.
+    Limited(Calls),
     /// Yes.
     Guarded {
         /// Asks them.
@@ -44,8 +46,17 @@ impl Access {
     /// Who asks them, if anybody does.
     pub fn guard(&self) -> Option<&Guard> {
         match self {
-            Self::Open => None,
+            Self::Open | Self::Limited(_) => None,
             Self::Guarded { guard, .. } => Some(guard),
+        }
+    }
+
+    /// The same, as other ports have it.
+    pub fn door(&self) -> Door {
+        match self {
+            Self::Open => Door::Open,
+            Self::Limited(calls) => Door::Limited(calls.clone()),
+            Self::Guarded { guard, .. } => Door::Guarded(guard.clone()),
         }
     }
 }
@@ -54,6 +65,7 @@ impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open => f.write_str("Open"),
+            Self::Limited(calls) => f.debug_tuple("Limited").field(calls).finish(),
             Self::Guarded { guard, .. } => f.debug_tuple("Guarded").field(guard).finish(),
         }
     }
@@ -72,6 +84,7 @@ pub(super) const CONSUMERS: &str = "/informerd/introspection/consumers";
 pub(super) struct Asking {
     subject: Option<Subject>,
     peer: Option<Peer>,
+    room: Option<Room>,
     called: Called,
 }
 
@@ -80,12 +93,24 @@ impl Asking {
         Self {
             subject: extensions.get().cloned(),
             peer: extensions.get().cloned(),
+            room: extensions.get().cloned(),
             called: extensions.get().cloned().unwrap_or_default(),
         }
     }
 
     pub(super) fn subject(&self) -> Option<&Subject> {
         self.subject.as_ref()
+    }
+
+    /// A state to be walked for it, if it may have one more; nothing where nobody counts them.
+    pub(super) fn snapshot(&self) -> Result<Option<Snapshot>, Error> {
+        let snapshot = self.room.as_ref().map(Room::snapshot).transpose();
+        Ok(snapshot.inspect_err(|error| self.denied(error))?)
+    }
+
+    /// What may be on its way to it; anything where nobody counts that.
+    pub(super) fn room(&self) -> Option<&Room> {
+        self.room.as_ref()
     }
 
     fn denied(&self, error: &AuthError) {

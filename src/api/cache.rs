@@ -28,7 +28,7 @@ use super::{
     wait, watch,
 };
 use crate::{
-    auth::Verb,
+    auth::{Snapshot, Verb},
     cache::{Cursor, Position, Shard, Step, Use},
     object::{Key, Object, projection::View},
     proof::{ProofError, ReadThrough, ThroughError, Whole},
@@ -299,6 +299,7 @@ async fn list_objects(
     let asking = Asking::of(request.extensions());
     let request = request.into_inner();
     let admitted = admit(&api, &asking, Verb::List, request.scope.as_ref()).await?;
+    let snapshot = asking.snapshot()?;
     let until = wait::capped(wait::SYNC, deadline);
     let (query, used) = query(
         &api,
@@ -344,6 +345,7 @@ async fn list_objects(
         at: 0,
         count: 0,
         registration,
+        snapshot,
         held: admitted.hold(),
         _used: used,
     };
@@ -368,6 +370,7 @@ struct List {
     at: usize,
     count: u64,
     registration: Registration,
+    snapshot: Option<Snapshot>,
     held: Held,
     _used: Use,
 }
@@ -405,6 +408,9 @@ impl List {
                     self.count += objects.len() as u64;
                     let bytes = objects.iter().map(|object| object.object.len()).sum();
                     self.registration.consumer.sent(objects.len(), bytes);
+                    if let Some(snapshot) = &self.snapshot {
+                        snapshot.made(bytes);
+                    }
                     return Ok(proto::ListObjectsResponse { objects, end: None });
                 }
                 Some(Step::ResetEnd(position)) => {

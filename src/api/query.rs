@@ -55,7 +55,7 @@ pub fn named<'a>(api: &'a Api, resource: &str) -> Result<&'a Arc<Kind>, Error> {
             // No longer than a name can be.
             resource: resource.chars().take(253).collect(),
             configured: match api.0.access {
-                Access::Open => names().collect::<Vec<_>>().join(", "),
+                Access::Open | Access::Limited(_) => names().collect::<Vec<_>>().join(", "),
                 // That is not everybody's business.
                 Access::Guarded { .. } => String::new(),
             },

@@ -3,6 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures::{Stream, StreamExt, future::BoxFuture, stream};
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -90,7 +91,7 @@ impl Case {
             Error::NotJudged {
                 resource: kind.name.clone(),
                 judged: match api.0.access {
-                    Access::Open => names.collect::<Vec<_>>().join(", "),
+                    Access::Open | Access::Limited(_) => names.collect::<Vec<_>>().join(", "),
                     Access::Guarded { .. } => String::new(),
                 },
             }
@@ -210,6 +211,7 @@ impl ReadinessService for Readiness {
         let asking = Asking::of(request.extensions());
         let scope = request.into_inner().scope.unwrap_or_default();
         let admitted = admit_scope(&self.0, &asking, Verb::List, &scope).await?;
+        let snapshot = asking.snapshot()?;
         let cases = Cases::find(&self.0, &scope)?;
         for case in &cases.all {
             case.complete(until).await?;
@@ -231,9 +233,9 @@ impl ReadinessService for Readiness {
         let (sight, held) = (Sight::new(&self.0, admitted.clone()), admitted.hold());
         let consumers = self.0.consumers();
         let registration = consumers.enter("ListReadiness", caller, None, asked(scope));
-        let parts = (list, sight, held, registration);
+        let parts = (list, sight, held, snapshot, registration);
         let messages = stream::unfold(Some(parts), |parts| async {
-            let (mut list, mut sight, held, registration) = parts?;
+            let (mut list, mut sight, held, snapshot, registration) = parts?;
             if let Some(error) = held.over() {
                 registration.consumer.ends(error.reason());
                 return Some((Err(error.into()), None));
@@ -243,8 +245,11 @@ impl ReadinessService for Readiness {
                 sight.shorten(verdict).await;
             }
             registration.consumer.sent(message.verdicts.len(), 0);
+            if let Some(snapshot) = &snapshot {
+                snapshot.made(message.encoded_len());
+            }
             let over = message.end.is_some();
-            let parts = (list, sight, held, registration);
+            let parts = (list, sight, held, snapshot, registration);
             Some((Ok(message), (!over).then_some(parts)))
         });
         Ok(Response::new(messages.boxed()))
@@ -261,7 +266,7 @@ impl ReadinessService for Readiness {
         let request = request.into_inner();
         let scope = request.scope.clone().unwrap_or_default();
         let admitted = admit_scope(&self.0, &asking, Verb::Watch, &scope).await?;
-        let watch = watch::Watch::new(&self.0, request, caller, admitted)?;
+        let watch = watch::Watch::new(&self.0, request, caller, asking, admitted)?;
         Ok(Response::new(watch.messages().boxed()))
     }
 

@@ -15,7 +15,7 @@ use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
 use super::{Error, access::Access};
-use crate::auth::{Called, Peer, Room, Slot, allowed, denied};
+use crate::auth::{Called, Peer, Room, Slot, Subject, allowed, denied};
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
@@ -63,37 +63,42 @@ where
         // The one that was asked whether it is ready, and a fresh one for next time.
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
-        let Access::Guarded { guard, .. } = &self.sign_in.0 else {
-            return Box::pin(inner.call(request));
-        };
         if request.uri().path().starts_with(HEALTH) {
             return Box::pin(inner.call(request));
         }
-        let guard = guard.clone();
+        let access = self.sign_in.0.clone();
         Box::pin(async move {
             let peer = request.extensions().get::<Peer>().cloned();
             let peer = peer.unwrap_or_default();
             let called = Called::new(request.uri().path());
-            let refuse = |error| Ok(Status::from(Error::from(error)).into_http());
-            let subject = match guard.authenticate(request.headers(), &peer.presented).await {
-                Ok(subject) => subject,
-                Err(error) => {
-                    denied(&called, None, Some(&peer), &error);
-                    return refuse(error);
+            let refuse = |subject: Option<&Subject>, error| {
+                denied(&called, subject, Some(&peer), &error);
+                Ok(Status::from(Error::from(error)).into_http())
+            };
+            let slot = match &access {
+                Access::Open => return inner.call(request).await,
+                Access::Limited(calls) => match calls.enter("") {
+                    Ok(slot) => slot,
+                    Err(error) => return refuse(None, error),
+                },
+                Access::Guarded { guard, .. } => {
+                    let subject = guard.authenticate(request.headers(), &peer.presented).await;
+                    let subject = match subject {
+                        Ok(subject) => subject,
+                        Err(error) => return refuse(None, error),
+                    };
+                    let slot = match guard.enter(&subject) {
+                        Ok(slot) => slot,
+                        Err(error) => return refuse(Some(&subject), error),
+                    };
+                    allowed(&called, &subject, &peer);
+                    // What is logged must not have it, whatever is logged.
+                    request.headers_mut().remove(http::header::AUTHORIZATION);
+                    request.extensions_mut().insert(subject);
+                    slot
                 }
             };
-            let slot = match guard.enter(&subject) {
-                Ok(slot) => slot,
-                Err(error) => {
-                    denied(&called, Some(&subject), Some(&peer), &error);
-                    return refuse(error);
-                }
-            };
-            allowed(&called, &subject, &peer);
             let room = slot.room(&peer);
-            // What is logged must not have it, whatever is logged.
-            request.headers_mut().remove(http::header::AUTHORIZATION);
-            request.extensions_mut().insert(subject);
             request.extensions_mut().insert(room.clone());
             request.extensions_mut().insert(called);
             let response = inner.call(request).await?;
@@ -145,7 +150,7 @@ mod tests {
     use tower::{ServiceExt, service_fn};
 
     use super::*;
-    use crate::auth::{Authentication, Guard, Limits, Settings, Subject, fake::FakeReviews};
+    use crate::auth::{Authentication, Calls, Guard, Limits, Settings, fake::FakeReviews};
 
     /// Answers each call with the user that it was let in as, and so many pieces of 60 bytes.
     fn behind_the_door(
@@ -167,6 +172,15 @@ mod tests {
             guard,
             names: Arc::new(|_| None),
         };
+        answering(access, pieces)
+    }
+
+    /// The same behind any door.
+    fn answering(
+        access: Access,
+        pieces: usize,
+    ) -> impl Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+    {
         let inner = service_fn(move |request: http::Request<Body>| async move {
             assert!(!request.headers().contains_key("authorization"));
             let user = request
@@ -287,6 +301,34 @@ mod tests {
         assert_eq!(code(&refused), Code::ResourceExhausted);
         drop(open);
         let answer = call(&mut service, LIST, Some("a")).await;
+        assert_eq!(code(&answer), Code::Ok);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_need_not_sign_in_has_no_more_than_there_is_for_all() {
+        let calls = Calls::of_nobody_in_particular(Limits {
+            calls: 2,
+            bytes: 100,
+            ..Limits::default()
+        });
+        let mut service = answering(Access::Limited(calls), 9);
+        let mut first = call(&mut service, LIST, None).await.into_body();
+        let second = call(&mut service, LIST, None).await;
+        let refused = call(&mut service, LIST, None).await;
+        assert_eq!(code(&refused), Code::ResourceExhausted, "two are open");
+        let health = call(&mut service, "/grpc.health.v1.Health/Check", None).await;
+        assert_eq!(code(&health), Code::Ok);
+        drop((second, health));
+
+        let unread = [first.frame().await, first.frame().await];
+        assert!(
+            first.frame().now_or_never().is_none(),
+            "120 bytes are unread"
+        );
+        let refused = call(&mut service, LIST, None).await;
+        assert_eq!(code(&refused), Code::ResourceExhausted);
+        drop(unread);
+        let answer = call(&mut service, LIST, None).await;
         assert_eq!(code(&answer), Code::Ok);
     }
 }

@@ -20,6 +20,7 @@ use crate::{
 mod ahead;
 mod digests;
 mod guarded;
+mod limited;
 mod reads;
 mod resuming;
 mod through;
@@ -145,7 +146,10 @@ impl Fixture {
         self.try_watch(request).await.unwrap()
     }
 
-    async fn try_watch(&self, request: WatchObjectsRequest) -> Result<Folded, Status> {
+    async fn try_watch(
+        &self,
+        request: impl tonic::IntoRequest<WatchObjectsRequest>,
+    ) -> Result<Folded, Status> {
         let stream = self.client().watch_objects(request).await?.into_inner();
         Ok(Folded {
             stream,

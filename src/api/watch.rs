@@ -33,7 +33,7 @@ use super::{
     flush::{self, Due, Flush},
     freshness,
     grants::Turn,
-    merge::{Ahead, Merge, Next, reason_word},
+    merge::{Ahead, Merge, Next, reason_word, servable},
     messages::{self, Work},
     now,
     query::{self, Query},
@@ -42,7 +42,7 @@ use super::{
     wait,
 };
 use crate::{
-    auth::{Room, Verb},
+    auth::{Room, Snapshot, Verb},
     cache::{
         Identity, Kind, Phase, Position, Select, Shard, Status as ShardStatus, Subscription, Use,
     },
@@ -86,7 +86,6 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         user_agent.and_then(|value| value.to_str().ok()),
     );
     let asking = Asking::of(request.extensions());
-    let room = request.extensions().get().cloned();
     let request = ask::read(request).await?;
     let ask = Ask::new(&request)?;
     let scope = request.scope.clone().unwrap_or_default();
@@ -126,11 +125,12 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         now: Instant::now(),
         draining: api.0.shutdown.notice(&notify),
         held,
-        room,
+        snapshot: None,
         given: withheld.difference(&lacking).cloned().collect(),
         withheld,
         turned: None,
         admitted,
+        asking,
         notify,
         waiting: Vec::new(),
         stream: None,
@@ -155,6 +155,10 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         && let Some(stream) = &watch.stream
     {
         wait::version(&stream.query, &watch.request.min_resource_version, deadline).await?;
+    }
+    // Where it begins with the state that there is. One that waits for a first state walks the same as all who do.
+    if watch.request.token.is_empty() && watch.shards().all(|shard| servable(shard).is_some()) {
+        watch.snapshot = watch.asking.snapshot()?;
     }
     Ok(watch)
 }
@@ -197,8 +201,9 @@ struct Watch {
     /// What the call was held against when it came, and is held against again and again.
     admitted: Admitted,
     held: Held,
-    /// What may be on its way to the caller; anything where nobody is asked who it is.
-    room: Option<Room>,
+    asking: Asking,
+    /// The state that is being sent, while one is.
+    snapshot: Option<Snapshot>,
     /// Parts of the scope that the caller may not see at present, and those of them that it may again.
     withheld: BTreeSet<String>,
     given: BTreeSet<String>,
@@ -409,6 +414,9 @@ impl Watch {
                 }
             }
             Next::ResetBegin(reason, namespaces) => {
+                if self.snapshot.is_none() {
+                    self.snapshot = self.asking.room().map(Room::another_snapshot);
+                }
                 let mark = proto::Mark {
                     namespaces,
                     reason: reason_word(reason).to_owned(),
@@ -417,6 +425,7 @@ impl Watch {
                 self.push(&mark);
             }
             Next::ResetEnd(namespaces) => {
+                self.snapshot = None;
                 let mark = proto::Mark {
                     namespaces,
                     ..self.mark(MarkType::ResetEnd)
@@ -482,7 +491,7 @@ impl Watch {
     /// How much to make at once: little where much of what was made before was not read yet.
     fn batch(&self) -> usize {
         let asked = self.ask.max_batch;
-        match &self.room {
+        match self.asking.room() {
             Some(room) if room.is_tight() => asked.min(TIGHT),
             _ => asked,
         }
@@ -497,6 +506,9 @@ impl Watch {
         };
         let sent = work.send_some(&open.encoder, batch, &mut self.out);
         self.registration.consumer.sent(sent.events, sent.bytes);
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.made(sent.bytes);
+        }
         if !work.is_done() {
             return;
         }

@@ -8,7 +8,7 @@ use tracing::info;
 use super::AppError;
 use crate::{
     api::Consumers,
-    auth::Guard,
+    auth::Door,
     cache::Catalog,
     config::Config,
     discovery::Registry,
@@ -28,7 +28,7 @@ pub(super) struct Parts<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) prover: Arc<Prover>,
     pub(super) consumers: Arc<Consumers>,
-    pub(super) guard: Option<Guard>,
+    pub(super) door: Door,
     pub(super) tls: Option<Acceptor>,
 }
 
@@ -67,7 +67,7 @@ impl Parts<'_> {
         if let Ok(address) = listener.local_addr() {
             info!(%address, passthrough = self.config.facade.passthrough, "the facade listens");
         }
-        KubeApi::guarded(Arc::new(facade), self.guard, shutdown).serve(listener, self.tls)
+        KubeApi::behind(self.door, Arc::new(facade), shutdown).serve(listener, self.tls)
     }
 }
 

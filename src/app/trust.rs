@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::AppError;
 use crate::{
     api::{Access, access::Names},
-    auth::{ApiReviews, Authentication, CertificateTrust, Guard, Limits, Settings},
+    auth::{ApiReviews, Authentication, Calls, CertificateTrust, Guard, Limits, Settings},
     config::{Config, LimitsConfig},
     discovery::Registry,
     tls::{self, Reloader, Tls},
@@ -34,7 +34,8 @@ pub(super) fn access(
 ) -> Result<Access, AppError> {
     let auth = &config.auth;
     if !auth.is_any() {
-        return Ok(Access::Open);
+        let limits = limits(&config.limits);
+        return Ok(Access::Limited(Calls::of_nobody_in_particular(limits)));
     }
     let certificates = tls.filter(|_| auth.client_ca.is_some()).cloned();
     let how = Authentication {
@@ -65,6 +66,10 @@ fn limits(config: &LimitsConfig) -> Limits {
         calls_per_second_of_all: rate(config.calls_per_second),
         bytes: size(config.unread),
         bytes_of_one: size(config.unread_of_one),
+        snapshots: size(config.snapshots),
+        snapshots_of_one: size(config.snapshots_of_one),
+        listed_per_second: config.listed_per_second,
+        listed_per_second_of_one: config.listed_per_second_of_one,
     }
 }
 

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use super::{
     AuthError,
-    identity::Subject,
     in_flight::{InFlight, Room},
     peer::Peer,
+    snapshots::Snapshots,
 };
 
 /// What callers may have, each and together.
@@ -35,6 +35,14 @@ pub struct Limits {
     pub bytes: usize,
     /// The same of one identity. Beyond it its streams wait, too.
     pub bytes_of_one: usize,
+    /// States that are walked for callers at once, of all: lists, and what streams begin with.
+    pub snapshots: usize,
+    /// The same of one identity.
+    pub snapshots_of_one: usize,
+    /// Bytes a second that are made of them, of all; twice as many at once.
+    pub listed_per_second: u64,
+    /// The same of one identity.
+    pub listed_per_second_of_one: u64,
 }
 
 impl Default for Limits {
@@ -46,6 +54,24 @@ impl Default for Limits {
             calls_per_second_of_all: 5_000,
             bytes: 1 << 30,
             bytes_of_one: 128 << 20,
+            snapshots: 4_000,
+            snapshots_of_one: 1_000,
+            listed_per_second: 1 << 30,
+            listed_per_second_of_one: 256 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// Where nobody is asked who it is, all are one.
+    fn of_nobody_in_particular(self) -> Self {
+        Self {
+            calls_of_one: self.calls,
+            calls_per_second: self.calls_per_second_of_all,
+            bytes_of_one: self.bytes,
+            snapshots_of_one: self.snapshots,
+            listed_per_second_of_one: self.listed_per_second,
+            ..self
         }
     }
 }
@@ -53,12 +79,16 @@ impl Default for Limits {
 /// Identities that have nothing open are forgotten once so many are known.
 const SWEEP: usize = 1024;
 
-/// Calls that are open, and how many came lately.
+/// Calls that are open, and how many came lately. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Calls(Arc<Inner>);
+
 #[derive(Debug)]
-pub(super) struct Calls {
+struct Inner {
     limits: Limits,
     open: AtomicUsize,
     in_flight: Arc<InFlight>,
+    snapshots: Arc<Snapshots>,
     of_each: Mutex<Each>,
 }
 
@@ -76,53 +106,53 @@ struct Own {
     /// When the next call may come, if calls came at the rate that is allowed.
     next: Instant,
     in_flight: Arc<InFlight>,
+    snapshots: Arc<Snapshots>,
 }
 
 /// A call's place among those that are open, until it is dropped.
 #[derive(Debug)]
 pub struct Slot {
-    calls: Arc<Calls>,
+    calls: Calls,
     user: String,
     in_flight: Arc<InFlight>,
+    snapshots: Arc<Snapshots>,
 }
 
 impl Calls {
     pub(super) fn new(limits: Limits) -> Self {
-        Self {
+        let snapshots = Snapshots::new(limits.snapshots, limits.listed_per_second);
+        Self(Arc::new(Inner {
             limits,
             open: AtomicUsize::new(0),
             in_flight: Arc::new(InFlight::new(limits.bytes)),
+            snapshots: Arc::new(snapshots),
             of_each: Mutex::new(Each {
                 own: HashMap::new(),
                 next: Instant::now(),
             }),
-        }
+        }))
     }
 
-    fn show_bytes(&self) {
-        metrics::gauge!("informerd_bytes_in_flight").set(self.in_flight.bytes() as f64);
+    /// Of callers that nobody asks who they are: all count as one, and have what there is for all.
+    pub fn of_nobody_in_particular(limits: Limits) -> Self {
+        Self::new(limits.of_nobody_in_particular())
     }
 
-    fn of_each(&self) -> MutexGuard<'_, Each> {
-        self.of_each.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A place among the calls that are open, if there is one more for this user; its name is empty where nobody is
+    /// asked for it.
+    pub fn enter(&self, user: &str) -> Result<Slot, AuthError> {
+        self.take(user).inspect_err(|_| shed())
     }
 
-    pub(super) fn enter(self: &Arc<Self>, subject: &Subject) -> Result<Slot, AuthError> {
-        let slot = self.take(&subject.identity().user);
-        if slot.is_err() {
-            metrics::counter!("informerd_calls_shed_total").increment(1);
-        }
-        slot
-    }
-
-    fn take(self: &Arc<Self>, user: &str) -> Result<Slot, AuthError> {
+    fn take(&self, user: &str) -> Result<Slot, AuthError> {
         let Limits {
             calls,
             calls_of_one,
             ..
-        } = self.limits;
+        } = self.0.limits;
+        let limits = &self.0.limits;
         let now = Instant::now();
-        let mut each = self.of_each();
+        let mut each = self.0.of_each();
         let each = &mut *each;
         if each.own.len() >= SWEEP && each.own.len() == each.own.capacity() {
             each.own.retain(|_, own| own.is_needed(now));
@@ -130,19 +160,23 @@ impl Calls {
         let own = each.own.entry(user.to_owned()).or_insert_with(|| Own {
             open: 0,
             next: now,
-            in_flight: Arc::new(InFlight::new(self.limits.bytes_of_one)),
+            in_flight: Arc::new(InFlight::new(limits.bytes_of_one)),
+            snapshots: Arc::new(Snapshots::new(
+                limits.snapshots_of_one,
+                limits.listed_per_second_of_one,
+            )),
         });
-        let next = turn(own.next, self.limits.calls_per_second, now)?;
-        let next_of_all = turn(each.next, self.limits.calls_per_second_of_all, now)?;
+        let next = turn(own.next, limits.calls_per_second, now)?;
+        let next_of_all = turn(each.next, limits.calls_per_second_of_all, now)?;
+        let open = self.0.open.load(Ordering::Relaxed);
+        if open >= calls {
+            return Err(AuthError::TooMany(format!("{open} calls are open")));
+        }
         if own.open >= calls_of_one {
             let what = format!("{} calls of {user:?} are open", own.open);
             return Err(AuthError::TooMany(what));
         }
-        let open = self.open.load(Ordering::Relaxed);
-        if open >= calls {
-            return Err(AuthError::TooMany(format!("{open} calls are open")));
-        }
-        for (who, in_flight) in [(user, &own.in_flight), ("all", &self.in_flight)] {
+        for (who, in_flight) in [("all", &self.0.in_flight), (user, &own.in_flight)] {
             if in_flight.is_full() {
                 let bytes = in_flight.bytes();
                 let what = format!("{bytes} bytes of {who:?} are not read yet");
@@ -152,14 +186,31 @@ impl Calls {
         own.next = next;
         each.next = next_of_all;
         own.open += 1;
-        self.open.fetch_add(1, Ordering::Relaxed);
-        self.show_bytes();
+        self.0.open.fetch_add(1, Ordering::Relaxed);
+        self.0.show_bytes();
         Ok(Slot {
-            calls: Arc::clone(self),
+            calls: self.clone(),
             user: user.to_owned(),
             in_flight: own.in_flight.clone(),
+            snapshots: own.snapshots.clone(),
         })
     }
+}
+
+impl Inner {
+    fn show_bytes(&self) {
+        metrics::gauge!("informerd_bytes_in_flight").set(self.in_flight.bytes() as f64);
+        metrics::gauge!("informerd_snapshots_held").set(self.snapshots.held() as f64);
+    }
+
+    fn of_each(&self) -> MutexGuard<'_, Each> {
+        self.of_each.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts a call that is refused for what there is already.
+pub(super) fn shed() {
+    metrics::counter!("informerd_calls_shed_total").increment(1);
 }
 
 /// When the one after this call may come, at so many a second. Two seconds' worth may come at once.
@@ -176,23 +227,32 @@ fn turn(next: Instant, per_second: u32, now: Instant) -> Result<Instant, AuthErr
 impl Own {
     /// Whether anything would be forgotten with it.
     fn is_needed(&self, now: Instant) -> bool {
-        self.open > 0 || self.next > now || self.in_flight.bytes() > 0
+        self.open > 0
+            || self.next > now
+            || self.in_flight.bytes() > 0
+            || self.snapshots.is_needed(now)
     }
 }
 
 impl Slot {
     /// What may be on its way to the caller, over this connection.
     pub fn room(&self, peer: &Peer) -> Room {
-        // That of all holds up nobody who is here.
-        Room::new([&peer.in_flight, &self.in_flight], &self.calls.in_flight)
+        let all = &self.calls.0;
+        Room::new(
+            &self.user,
+            // That of all holds up nobody who is here.
+            ([&peer.in_flight, &self.in_flight], &all.in_flight),
+            [&self.snapshots, &all.snapshots],
+        )
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.calls.open.fetch_sub(1, Ordering::Relaxed);
-        self.calls.show_bytes();
-        let mut each = self.calls.of_each();
+        let calls = &self.calls.0;
+        calls.open.fetch_sub(1, Ordering::Relaxed);
+        calls.show_bytes();
+        let mut each = calls.of_each();
         if let Some(own) = each.own.get_mut(&self.user) {
             own.open -= 1;
             if !own.is_needed(Instant::now()) {
@@ -206,8 +266,8 @@ impl Drop for Slot {
 mod tests {
     use super::*;
 
-    fn calls(limits: Limits) -> Arc<Calls> {
-        Arc::new(Calls::new(limits))
+    fn calls(limits: Limits) -> Calls {
+        Calls::new(limits)
     }
 
     #[tokio::test(start_paused = true)]
@@ -273,5 +333,22 @@ mod tests {
         assert_eq!(came, 21, "those of two seconds at once");
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(calls.take("alice").is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_that_nobody_asks_who_they_are_have_together_what_there_is_for_all() {
+        let calls = Calls::of_nobody_in_particular(Limits {
+            calls: 5,
+            calls_of_one: 1,
+            bytes: 1 << 30,
+            bytes_of_one: 1,
+            ..Limits::default()
+        });
+        let open: Vec<_> = (0..5).map(|_| calls.take("").unwrap()).collect();
+        let refused = calls.take("").unwrap_err();
+        assert!(refused.to_string().starts_with("5 calls are open"));
+        let unread = open[0].room(&Peer::default()).count(vec![0; 100].into());
+        drop(open);
+        assert!(calls.take("").is_ok(), "{} bytes are little", unread.len());
     }
 }

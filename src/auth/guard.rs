@@ -47,7 +47,7 @@ struct Inner {
     fingerprints: Arc<Fingerprints>,
     changes: Arc<Changes>,
     holder: Holder,
-    calls: Arc<Calls>,
+    calls: Calls,
 }
 
 impl Guard {
@@ -71,7 +71,7 @@ impl Guard {
             fingerprints,
             changes,
             holder: Holder::default(),
-            calls: Arc::new(Calls::new(settings.limits)),
+            calls: Calls::new(settings.limits),
         })))
     }
 
@@ -96,7 +96,7 @@ impl Guard {
 
     /// A place among the calls that are open, if its caller may have one more.
     pub fn enter(&self, subject: &Subject) -> Result<Slot, AuthError> {
-        self.0.calls.enter(subject)
+        self.0.calls.enter(&subject.identity().user)
     }
 
     /// Whether a caller may do something, before anything is looked up for it.

@@ -17,6 +17,12 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
+use super::{
+    AuthError,
+    calls::shed,
+    snapshots::{Snapshot, Snapshots},
+};
+
 /// What is on its way to somebody.
 #[derive(Debug)]
 pub(super) struct InFlight {
@@ -36,6 +42,9 @@ struct Within {
     own: [Arc<InFlight>; 2],
     /// Everybody's, which holds up nobody.
     all: Arc<InFlight>,
+    /// Whose it is, and what it and all have of states that are walked.
+    user: String,
+    snapshots: [Arc<Snapshots>; 2],
 }
 
 /// A piece that is on its way.
@@ -92,10 +101,31 @@ impl InFlight {
 }
 
 impl Room {
-    pub(super) fn new(own: [&Arc<InFlight>; 2], all: &Arc<InFlight>) -> Self {
-        let all = all.clone();
-        let own = own.map(Arc::clone);
-        Self(Arc::new(Within { own, all }))
+    pub(super) fn new(
+        user: &str,
+        (own, all): ([&Arc<InFlight>; 2], &Arc<InFlight>),
+        snapshots: [&Arc<Snapshots>; 2],
+    ) -> Self {
+        Self(Arc::new(Within {
+            own: own.map(Arc::clone),
+            all: all.clone(),
+            user: user.to_owned(),
+            snapshots: snapshots.map(Arc::clone),
+        }))
+    }
+
+    /// A state to be walked for the caller, if it may have one more.
+    pub fn snapshot(&self) -> Result<Snapshot, AuthError> {
+        let [own, all] = &self.0.snapshots;
+        let checked = all.check("all").and_then(|()| own.check(&self.0.user));
+        checked.inspect_err(|_| shed())?;
+        Ok(self.another_snapshot())
+    }
+
+    /// The same of a stream that is open: it is not refused, and counts.
+    pub fn another_snapshot(&self) -> Snapshot {
+        self.0.snapshots.iter().for_each(|one| one.enter());
+        Snapshot(self.0.snapshots.clone())
     }
 
     /// Until there is room for one more piece.
@@ -166,6 +196,11 @@ mod tests {
         Arc::new(InFlight::new(limit))
     }
 
+    fn room_of(own: [&Arc<InFlight>; 2], all: &Arc<InFlight>) -> Room {
+        let snapshots = Arc::new(Snapshots::new(1, 1));
+        Room::new("alice", (own, all), [&snapshots, &snapshots])
+    }
+
     fn piece(len: usize) -> Bytes {
         vec![0; len].into()
     }
@@ -173,7 +208,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn beyond_the_limit_nothing_is_given_out_until_something_is_written() {
         let (connection, wide) = (gauge(100), gauge(1000));
-        let room = Room::new([&connection, &wide], &wide);
+        let room = room_of([&connection, &wide], &wide);
         let wait = || poll_fn(|cx| room.poll(cx));
         wait().await;
         let first = room.count(piece(90));
@@ -201,10 +236,10 @@ mod tests {
     #[test]
     fn a_piece_counts_for_its_connection_and_for_its_identity() {
         let (connection, identity, all) = (gauge(100), gauge(1000), gauge(1000));
-        let room = Room::new([&connection, &identity], &all);
+        let room = room_of([&connection, &identity], &all);
         let sent = room.count(piece(60));
         assert!(room.is_tight());
-        assert!(!Room::new([&identity, &identity], &all).is_tight());
+        assert!(!room_of([&identity, &identity], &all).is_tight());
         let counted = [&connection, &identity, &all].map(|one| one.bytes());
         assert_eq!(counted, [60, 60, 60]);
         drop(sent);

@@ -691,13 +691,22 @@ fn the_flags_say_who_is_let_in_as_the_file_does() {
 
 #[test]
 fn limits_are_read_and_must_let_something_through() {
-    let config = valid("kinds: [pods]\nlimits: {callsOfOne: 6000, unreadOfOne: 256Mi}\n");
+    let config = valid(
+        "kinds: [pods]\nlimits: {callsOfOne: 6000, unreadOfOne: 256Mi, snapshots: 9, snapshotsOfOne: 3, \
+         listedPerSecond: 2Gi, listedPerSecondOfOne: 32Mi}\n",
+    );
+    let limits = config.limits;
+    assert_eq!((limits.snapshots, limits.snapshots_of_one), (9, 3));
+    assert_eq!(limits.listed_per_second, 2 << 30);
+    assert_eq!(limits.listed_per_second_of_one, 32 << 20);
     assert_eq!(config.limits.calls_of_one, 6_000);
     assert_eq!(config.limits.unread_of_one, 256 << 20);
     assert_eq!(config.limits.calls, 10_000);
     for wrong in [
         "calls: 0",
         "unread: 1Mi",
+        "snapshotsOfOne: 0",
+        "listedPerSecond: 1Ki",
         "callsPerSecond: many",
         "streams: 5",
     ] {

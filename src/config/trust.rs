@@ -54,6 +54,14 @@ pub struct LimitsConfig {
     pub unread: u64,
     /// The same of one identity.
     pub unread_of_one: u64,
+    /// Lists, and first states of streams, that are under way at once, of all.
+    pub snapshots: u64,
+    /// The same of one identity.
+    pub snapshots_of_one: u64,
+    /// Bytes a second that are made of them, of all.
+    pub listed_per_second: u64,
+    /// The same of one identity.
+    pub listed_per_second_of_one: u64,
 }
 
 impl Default for LimitsConfig {
@@ -65,6 +73,10 @@ impl Default for LimitsConfig {
             calls_per_second_of_one: 500,
             unread: 1 << 30,
             unread_of_one: 128 << 20,
+            snapshots: 4_000,
+            snapshots_of_one: 1_000,
+            listed_per_second: 1 << 30,
+            listed_per_second_of_one: 256 << 20,
         }
     }
 }
@@ -85,13 +97,17 @@ impl AuthConfig {
 pub(super) const AUTH: [&str; 3] = ["tokens", "clientCertificates", "insecureLoopback"];
 pub(super) const TLS: [&str; 2] = ["certificate", "key"];
 pub(super) const SENSITIVE: [&str; 2] = ["kinds", "withData"];
-pub(super) const LIMITS: [&str; 6] = [
+pub(super) const LIMITS: [&str; 10] = [
     "calls",
     "callsOfOne",
     "callsPerSecond",
     "callsPerSecondOfOne",
     "unread",
     "unreadOfOne",
+    "snapshots",
+    "snapshotsOfOne",
+    "listedPerSecond",
+    "listedPerSecondOfOne",
 ];
 /// What tokens are for, where the config does not say.
 const AUDIENCE: &str = "informerd";
@@ -172,18 +188,29 @@ pub(super) fn limits(reader: &mut Reader, field: &Field<'_>, limits: &mut Limits
         calls_per_second_of_one,
         unread,
         unread_of_one,
+        snapshots,
+        snapshots_of_one,
+        listed_per_second,
+        listed_per_second_of_one,
     } = limits;
     for (key, limit) in [
         ("calls", calls),
         ("callsOfOne", calls_of_one),
         ("callsPerSecond", calls_per_second),
         ("callsPerSecondOfOne", calls_per_second_of_one),
+        ("snapshots", snapshots),
+        ("snapshotsOfOne", snapshots_of_one),
     ] {
         if let Some(field) = map.get(key) {
             set(limit, reader.number(&field, 1..=1_000_000));
         }
     }
-    for (key, limit) in [("unread", unread), ("unreadOfOne", unread_of_one)] {
+    for (key, limit) in [
+        ("unread", unread),
+        ("unreadOfOne", unread_of_one),
+        ("listedPerSecond", listed_per_second),
+        ("listedPerSecondOfOne", listed_per_second_of_one),
+    ] {
         if let Some(field) = map.get(key) {
             // One message must fit.
             set(limit, reader.bytes(&field, 8 << 20..=1 << 40));

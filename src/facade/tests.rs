@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    auth::{Authentication, Guard, Settings, fake::FakeReviews},
+    auth::{Authentication, Door, Guard, Settings, fake::FakeReviews},
     cache::{History, Limits, Unreadable, Writer, kind::tests::pods},
     discovery::tests::kind,
     kubeapi::{KubeApi, Peer, full},
@@ -70,10 +70,10 @@ struct World {
 }
 
 fn world(config: FacadeConfig, metadata_only: bool) -> World {
-    guarded(config, metadata_only, None)
+    behind(config, metadata_only, Door::Open)
 }
 
-fn guarded(config: FacadeConfig, metadata_only: bool, guard: Option<Guard>) -> World {
+fn behind(config: FacadeConfig, metadata_only: bool, door: Door) -> World {
     let now = std::time::Instant::now();
     let mut writer = Writer::new("", Limits::default(), now);
     let json = br#"{"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"default","name":"a"}}"#;
@@ -99,7 +99,7 @@ fn guarded(config: FacadeConfig, metadata_only: bool, guard: Option<Guard>) -> W
         consumers.clone(),
         config,
     );
-    let api = KubeApi::guarded(Arc::new(facade), guard, Shutdown::new());
+    let api = KubeApi::behind(door, Arc::new(facade), Shutdown::new());
     World {
         api,
         available,
@@ -277,12 +277,12 @@ fn with_a_door() -> (World, FakeReviews) {
         token_audience: Some("informerd".to_owned()),
         ..Authentication::default()
     };
-    let guard = Guard::new(how, Arc::new(reviews.clone()), Settings::default());
+    let guard = Guard::new(how, Arc::new(reviews.clone()), Settings::default()).unwrap();
     let lax = FacadeConfig {
         unset_is_any: true,
         ..FacadeConfig::default()
     };
-    let world = guarded(lax, false, guard);
+    let world = behind(lax, false, Door::Guarded(guard));
     world.appear();
     (world, reviews)
 }

@@ -23,17 +23,19 @@ use super::{
 };
 use crate::{
     auth::{
-        Attributes, AuthError, Called, Lease, Over, Peer, ResourceAttributes, Room, Slot, Subject,
-        Verb, allowed, denied,
+        Attributes, AuthError, Called, Door, Lease, Over, Peer, ResourceAttributes, Room, Slot,
+        Subject, Verb, allowed, denied,
     },
     object::selector::{FieldSelector, LabelSelector},
 };
 
 /// A caller that was let in with a request.
 pub(super) struct Entered {
-    pub(super) subject: Subject,
+    /// Absent where nobody is asked.
+    pub(super) subject: Option<Subject>,
     slot: Slot,
-    room: Room,
+    /// What may be on its way to it.
+    pub(super) room: Room,
     /// Of what is sent over a time.
     lease: Option<Lease>,
     /// For those who account for it.
@@ -42,25 +44,34 @@ pub(super) struct Entered {
 }
 
 impl KubeApi {
-    /// Whether the caller may ask this; nothing where nobody is asked who it is, and of health, which says of no
+    /// Whether the caller may ask this; nothing where nobody counts what there is, and of health, which says of no
     /// object.
     pub(super) async fn enter(
         &self,
         route: &Route,
+        called: &Called,
         uri: &Uri,
         headers: &HeaderMap,
         peer: &Peer,
     ) -> Result<Option<Entered>, Status> {
-        let Some(guard) = &self.0.guard else {
-            return Ok(None);
-        };
         if matches!(route, Route::Health) {
             return Ok(None);
         }
-        let called = Called::new(uri.path());
         let refused = |subject: Option<&Subject>, error: AuthError| {
-            denied(&called, subject, Some(peer), &error);
+            denied(called, subject, Some(peer), &error);
             status(&error)
+        };
+        let verb = match route {
+            Route::Objects(target) => target.verb,
+            _ => "get",
+        };
+        let guard = match &self.0.door {
+            Door::Open => return Ok(None),
+            Door::Limited(calls) => {
+                let slot = calls.enter("").map_err(|error| refused(None, error))?;
+                return Ok(Some(Entered::new(None, slot, None, verb, peer)));
+            }
+            Door::Guarded(guard) => guard,
         };
         let subject = guard.authenticate(headers, &peer.presented).await;
         let subject = subject.map_err(|error| refused(None, error))?;
@@ -69,24 +80,30 @@ impl KubeApi {
         let needed = needed(route, uri)?;
         let may = guard.authorize(&subject, &needed).await;
         may.map_err(|error| refused(Some(&subject), error))?;
-        allowed(&called, &subject, peer);
-        let verb = match route {
-            Route::Objects(target) => target.verb,
-            _ => "get",
-        };
+        allowed(called, &subject, peer);
         let lease = (verb != "get").then(|| guard.hold(&subject, vec![needed], Some(peer)));
-        Ok(Some(Entered {
+        Ok(Some(Entered::new(Some(subject), slot, lease, verb, peer)))
+    }
+}
+
+impl Entered {
+    fn new(
+        subject: Option<Subject>,
+        slot: Slot,
+        lease: Option<Lease>,
+        verb: &str,
+        peer: &Peer,
+    ) -> Self {
+        Self {
             is_watch: verb == "watch",
             subject,
             room: slot.room(peer),
             ended: Ended::default(),
             slot,
             lease,
-        }))
+        }
     }
-}
 
-impl Entered {
     /// The answer, counted while it is sent, and ended when the rights to it are over.
     pub(super) fn answer(self, response: Response<Body>) -> Response<Body> {
         let over = self.lease.as_ref().map(|lease| lease.when_over().boxed());
@@ -209,7 +226,7 @@ fn needed(route: &Route, uri: &Uri) -> Result<Attributes, Status> {
 }
 
 /// As the API server words it.
-fn status(error: &AuthError) -> Status {
+pub(super) fn status(error: &AuthError) -> Status {
     let message = error.to_string();
     match error {
         AuthError::Unauthenticated(_) => unauthorized(&message),

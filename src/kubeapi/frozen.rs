@@ -18,6 +18,8 @@ use crate::{
 
 /// Most states that are kept.
 const MOST: usize = 64;
+/// Of one user, so that nobody's lists push out all others'.
+const MOST_OF_ONE: usize = 16;
 /// How long one is kept after its last use. The API server compacts after as long.
 const AGE: Duration = Duration::from_secs(5 * 60);
 /// Most bytes that are kept for it and are in no current state any more, about.
@@ -29,6 +31,8 @@ pub(super) struct FrozenStates(Mutex<VecDeque<Frozen>>);
 
 #[derive(Debug)]
 struct Frozen {
+    /// For whom it is kept; empty where nobody is asked.
+    user: String,
     shard: Arc<Shard<Object>>,
     history: u64,
     revision: u64,
@@ -50,9 +54,10 @@ impl Frozen {
 }
 
 impl FrozenStates {
-    /// Keeps a state for a later page. `revision` is what the token says: the state's, or a proven later one.
+    /// Keeps a state for a later page of a user. `revision` is what the token says: the state's, or a proven later one.
     pub(super) fn keep(
         &self,
+        user: &str,
         shard: &Arc<Shard<Object>>,
         state: &Arc<State<Object>>,
         revision: u64,
@@ -67,7 +72,14 @@ impl FrozenStates {
             frozen.used = now;
             return;
         }
+        let is_own = |frozen: &Frozen| !user.is_empty() && frozen.user == user;
+        if kept.iter().filter(|frozen| is_own(frozen)).count() >= MOST_OF_ONE
+            && let Some(oldest) = kept.iter().position(is_own)
+        {
+            kept.remove(oldest);
+        }
         kept.push_back(Frozen {
+            user: user.to_owned(),
             shard: shard.clone(),
             history: state.history,
             revision,
@@ -118,5 +130,33 @@ fn trim(kept: &mut VecDeque<Frozen>, now: Instant) {
             break;
         };
         bytes -= oldest.bytes().min(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::{History, Limits, Unreadable, Writer};
+
+    #[test]
+    fn nobodys_lists_push_out_all_others() {
+        let now = Instant::now();
+        let mut writer = Writer::<Object>::new("", Limits::default(), now);
+        let frozen = FrozenStates::default();
+        let mut keep = |user: &str, revision: u64| {
+            let nothing = Unreadable::default();
+            writer.replace(Vec::new(), &nothing, revision, History::Same, now);
+            let shard = writer.shard().clone();
+            let state = shard.state().unwrap();
+            frozen.keep(user, &shard, &state, revision, now);
+        };
+        keep("bob", 10);
+        for revision in 11..100 {
+            keep("alice", revision);
+        }
+        let kept = frozen.0.lock().unwrap();
+        let of = |user| kept.iter().filter(|one| one.user == user).count();
+        assert_eq!((of("alice"), of("bob")), (MOST_OF_ONE, 1));
+        assert_eq!(kept.back().unwrap().revision, 99);
     }
 }

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use super::{
     accept::{Form, MetaVersion},
     body::{self, Body, BodyError},
-    holds::Held,
+    holds::{Held, Holds, Rest},
     options::Query,
     read::{Proven, Reader, Resource},
     shape::{self, Opening},
@@ -17,6 +17,7 @@ use super::{
     token::{After, Continue},
 };
 use crate::{
+    auth::Snapshot,
     cache::{Cursor, Select, Selection, State, Step, Use},
     object::{Key, Object},
 };
@@ -145,19 +146,55 @@ impl ListMeta {
     }
 }
 
-/// A page as a body.
-pub(super) fn paged(resource: &Resource, items: &Items, meta: &ListMeta, page: &Page) -> Body {
-    let size: usize = page.items.iter().map(|item| item.json.len() + 1).sum();
-    let mut out = Vec::with_capacity(size + 512);
-    items.head(resource, meta, &mut out);
-    for (at, item) in page.items.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
+/// A page on its way out, piece by piece as it is read: a page may be as large as its reader likes.
+pub(super) struct Paged {
+    pub(super) rest: Rest,
+    pub(super) items: Items,
+    pub(super) snapshot: Option<Snapshot>,
+}
+
+impl Paged {
+    pub(super) fn body(self, resource: &Resource, meta: &ListMeta, holds: &Arc<Holds>) -> Body {
+        let mut out = Vec::with_capacity(512);
+        self.items.head(resource, meta, &mut out);
+        let first = self.piece(true, &mut out);
+        if let Some(true) = first {
+            return body::full(out);
         }
-        items.append(item, &mut out);
+        let held = holds.watch_over(self.rest.clone());
+        let begun = futures::stream::once(std::future::ready(Ok(Bytes::from(out))));
+        let more = futures::stream::unfold(Some((self, held)), |page| async move {
+            let (page, held) = page?;
+            let mut out = Vec::with_capacity(BUDGET);
+            match page.piece(false, &mut out) {
+                Some(is_last) => Some((Ok(out.into()), (!is_last).then_some((page, held)))),
+                None => Some((Err(too_slow()), None)),
+            }
+        });
+        body::stream(begun.chain(more))
     }
-    out.extend_from_slice(b"]}\n");
-    body::full(out)
+
+    /// Writes the next objects, and the end behind the last; whether that was it. `None` where they were taken away.
+    fn piece(&self, is_first: bool, out: &mut Vec<u8>) -> Option<bool> {
+        let (objects, is_last) = self.rest.take(BUDGET, super::now())?;
+        for (at, object) in objects.iter().enumerate() {
+            if at > 0 || !is_first {
+                out.push(b',');
+            }
+            self.items.append(object, out);
+        }
+        if is_last {
+            out.extend_from_slice(b"]}\n");
+        }
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.made(out.len());
+        }
+        Some(is_last)
+    }
+}
+
+fn too_slow() -> BodyError {
+    "the reader took nothing for too long".into()
 }
 
 /// All of a state, on its way out piece by piece.
@@ -168,6 +205,7 @@ pub(super) struct Whole {
     pub(super) cursor: Cursor<Object>,
     pub(super) revision: u64,
     pub(super) reader: Option<Box<dyn Reader>>,
+    pub(super) snapshot: Option<Snapshot>,
     pub(super) _held: Held,
     pub(super) _used: Use,
 }
@@ -200,16 +238,16 @@ impl Whole {
                     if let Some(reader) = &whole.reader {
                         reader.sent(items.len(), out.len());
                     }
+                    if let Some(snapshot) = &whole.snapshot {
+                        snapshot.made(out.len());
+                    }
                     Some((Ok(out.into()), (Some(whole), Bytes::new(), false)))
                 }
                 Some(Step::ResetEnd(_)) => {
                     out.extend_from_slice(b"]}\n");
                     Some((Ok(out.into()), (None, Bytes::new(), false)))
                 }
-                _ => {
-                    let error: BodyError = "the reader took nothing for too long".into();
-                    Some((Err(error), (None, Bytes::new(), false)))
-                }
+                _ => Some((Err(too_slow()), (None, Bytes::new(), false))),
             }
         });
         body::stream(pieces.fuse())

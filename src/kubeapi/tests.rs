@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
+    auth::{self, Calls},
     cache::{Cause, History, Kind, Limits, Phase, Unreadable, Writer, kind::tests::pods},
     object::{Decoder, Pruner, prune::PruneRules},
 };
@@ -711,6 +712,112 @@ async fn a_reader_that_takes_nothing_loses_its_list_and_harms_nobody() {
     tokio::time::advance(holds::PATIENCE + Duration::from_secs(1)).await;
     world.api.0.holds.expire(now());
     assert!(body.frame().await.unwrap().is_err(), "it is cut, not ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_is_made_as_it_is_read_and_taken_from_a_reader_that_takes_nothing() {
+    let mut world = World::new();
+    let pods: Vec<String> = (0..4000).map(|at| format!("pod-{at:04}")).collect();
+    let pods: Vec<(&str, &str, u64)> = pods.iter().map(|name| (&**name, "x", 1)).collect();
+    world.list(&pods, 10);
+    let page = "/api/v1/pods?limit=3000";
+    let mut body = world.send("GET", page, "*/*").await.into_body();
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let piece = frame.unwrap().into_data().unwrap();
+        assert!(piece.len() < 300 << 10, "{} bytes at once", piece.len());
+        whole.extend_from_slice(&piece);
+    }
+    let list: Value = serde_json::from_slice(&whole).unwrap();
+    assert_eq!(list["items"].as_array().unwrap().len(), 3000);
+    assert_eq!(list["metadata"]["remainingItemCount"], 1000);
+
+    let mut body = world.send("GET", page, "*/*").await.into_body();
+    assert!(body.frame().await.unwrap().is_ok());
+    tokio::time::advance(holds::PATIENCE + Duration::from_secs(1)).await;
+    world.api.0.holds.expire(now());
+    assert!(body.frame().await.unwrap().is_err(), "it is cut, not ended");
+}
+
+impl World {
+    /// The same where callers may have so much.
+    fn limited(mut self, limits: auth::Limits) -> Self {
+        let door = Door::Limited(Calls::of_nobody_in_particular(limits));
+        self.api = KubeApi::behind(door, self.api.0.read.clone(), self.shutdown.clone());
+        self
+    }
+}
+
+fn too_many(response: &Response<Body>) -> bool {
+    let retry = response.headers().contains_key("retry-after");
+    response.status() == 429 && retry
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_too_many_requests_open_is_asked_to_come_again() {
+    let mut world = World::new().limited(auth::Limits {
+        calls: 2,
+        ..auth::Limits::default()
+    });
+    world.list(&[("a", "x", 1)], 10);
+    let one = world.watch("resourceVersion=10").await;
+    let other = world.watch("resourceVersion=10").await;
+    assert!(too_many(&world.send("GET", "/api/v1/pods", "*/*").await));
+    assert_eq!(world.send("GET", "/livez", "*/*").await.status(), 200);
+    drop((one, other));
+    assert_eq!(world.get("/api/v1/pods").await.0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_too_many_lists_under_way_is_asked_to_come_again() {
+    let mut world = World::new().limited(auth::Limits {
+        snapshots: 1,
+        ..auth::Limits::default()
+    });
+    world.list(&[("a", "x", 1), ("b", "x", 2)], 10);
+    let initial = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=10";
+    let watch_list = format!("/api/v1/pods?watch=1&{initial}&allowWatchBookmarks=true");
+    let under_way = world
+        .send("GET", "/api/v1/pods?resourceVersion=0", "*/*")
+        .await;
+    for refused in ["/api/v1/pods?limit=1", "/api/v1/pods", &watch_list] {
+        assert!(too_many(&world.send("GET", refused, "*/*").await));
+    }
+    // One object is no list, and a watch of what comes has nothing to walk.
+    let one = "/api/v1/namespaces/default/pods/a?resourceVersion=0";
+    assert_eq!(world.get(one).await.0, 200);
+    drop(world.watch("resourceVersion=10").await);
+    drop(under_way);
+
+    let mut watch = world
+        .watch(&format!("{initial}&allowWatchBookmarks=true"))
+        .await;
+    let page = "/api/v1/pods?limit=1&resourceVersion=10&resourceVersionMatch=Exact";
+    assert!(too_many(&world.send("GET", page, "*/*").await));
+    while watch.next().await.unwrap()["type"] != "BOOKMARK" {}
+    assert_eq!(world.get(page).await.0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_listed_more_than_its_rate_is_asked_to_come_again_later() {
+    let mut world = World::new().limited(auth::Limits {
+        listed_per_second: 10,
+        ..auth::Limits::default()
+    });
+    world.list(&[("a", "x", 1)], 10);
+    let any = "/api/v1/pods?resourceVersion=0";
+    let (_, list) = world.get(any).await;
+    let bytes = serde_json::to_vec(&list).unwrap().len();
+    let refused = world.send("GET", any, "*/*").await;
+    assert!(too_many(&refused));
+    let retry = refused.headers()["retry-after"].to_str().unwrap();
+    let retry: u64 = retry.parse().unwrap();
+    assert!(
+        retry >= (bytes / 10 - 2) as u64,
+        "{retry} s for {bytes} bytes"
+    );
+    tokio::time::advance(Duration::from_secs(retry)).await;
+    assert_eq!(world.get(any).await.0, 200);
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,6 +23,7 @@ use super::{
     wait,
 };
 use crate::{
+    auth::Snapshot,
     cache::{Cursor, Encoded, Entry, Select, Selection, Shard, State, Step, Subscription, Use},
     object::Object,
 };
@@ -61,6 +62,7 @@ pub(super) enum Place {
         history: u64,
         sequence: u64,
         revision: u64,
+        snapshot: Option<Snapshot>,
         /// Whether its end is marked by a bookmark.
         marked: bool,
         _held: Held,
@@ -175,6 +177,7 @@ impl Watch {
             history,
             sequence,
             revision,
+            snapshot,
             marked,
             ..
         } = &mut self.place
@@ -188,6 +191,9 @@ impl Watch {
                     self.lines.append(Type::Added, item, None, &mut out);
                 }
                 sent(&self.reader, items.len(), out.len());
+                if let Some(snapshot) = snapshot {
+                    snapshot.made(out.len());
+                }
                 Some(out.into())
             }
             Some(Step::ResetEnd(_)) => {

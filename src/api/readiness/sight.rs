@@ -36,7 +36,7 @@ pub(super) struct Sight {
 impl Sight {
     pub(super) fn new(api: &Api, admitted: Admitted) -> Self {
         let names = match &api.0.access {
-            Access::Open => None,
+            Access::Open | Access::Limited(_) => None,
             Access::Guarded { names, .. } => Some(names.clone()),
         };
         Self {

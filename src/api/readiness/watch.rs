@@ -13,7 +13,7 @@ use super::{Case, scope::Cases, scope::TOKEN, shown, sight::Sight};
 use crate::{
     api::{
         Api, Error,
-        access::{Admitted, Held},
+        access::{Admitted, Asking, Held},
         ask,
         consumers::{Caller, Registration},
         duration,
@@ -21,6 +21,7 @@ use crate::{
         messages::Work,
         token::{Token, TokenPosition},
     },
+    auth::{Room, Snapshot},
     cache::{Cause, Event, Position, Select, Status as ShardStatus, WakeScope, What},
     proto::{self, DeleteCause, EventType, MarkType, ReadinessChanges},
     readiness::Verdict,
@@ -46,6 +47,9 @@ pub(super) struct Watch {
     end: Option<Status>,
     over: bool,
     held: Held,
+    asking: Asking,
+    /// The state that is being sent, while one is.
+    snapshot: Option<Snapshot>,
     sight: Sight,
 }
 
@@ -54,6 +58,7 @@ impl Watch {
         api: &Api,
         request: proto::WatchReadinessRequest,
         caller: Caller,
+        asking: Asking,
         admitted: Admitted,
     ) -> Result<Self, Error> {
         let scope = request.scope.unwrap_or_default();
@@ -75,6 +80,12 @@ impl Watch {
             token.check(TOKEN, &[hash])?;
             places = token.places(api.0.incarnation, api.0.incarnation);
         }
+        // Where it begins with the verdicts that there are.
+        let is_judged = |case: &Case| case.judged.shard().state().is_some();
+        let snapshot = match request.token.is_empty() && cases.all.iter().all(is_judged) {
+            true => asking.snapshot()?,
+            false => None,
+        };
         let interval = ask::bookmark_interval(request.bookmark_interval)?;
         let bookmark_interval = interval.unwrap_or(api.0.settings.bookmark_interval);
         let asked = super::asked(scope);
@@ -106,6 +117,8 @@ impl Watch {
             cases,
             api: api.clone(),
             held: admitted.hold(),
+            asking,
+            snapshot,
             sight: Sight::new(api, admitted),
         })
     }
@@ -191,6 +204,9 @@ impl Watch {
                 self.work = Some((self.events(work), position));
             }
             Next::ResetBegin(reason, kinds) => {
+                if self.snapshot.is_none() {
+                    self.snapshot = self.asking.room().map(Room::another_snapshot);
+                }
                 let mark = proto::ReadinessMark {
                     resources: self.resources(&kinds),
                     reason: reason_word(reason).to_owned(),
@@ -201,6 +217,7 @@ impl Watch {
             // Nobody else has these verdicts.
             Next::Ahead(ahead) => self.merge.settle(&ahead, None)?,
             Next::ResetEnd(kinds) => {
+                self.snapshot = None;
                 let mark = proto::ReadinessMark {
                     resources: self.resources(&kinds),
                     ..self.mark(MarkType::ResetEnd)
@@ -227,6 +244,9 @@ impl Watch {
         }
         let done = events.is_empty().then_some(*position);
         self.registration.consumer.sent(some.len(), bytes);
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.made(bytes);
+        }
         let mut mark = None;
         if let Some(position) = done {
             self.work = None;

@@ -1,0 +1,163 @@
+//! States that are walked for callers: lists, and what streams begin with.
+//!
+//! One keeps a state alive, however old, until it is through, and then has cost the whole of it. So there is a limit
+//! to how many each identity has under way, and all have, and a rate of the bytes that are made of them. How many bytes a
+//! list will have nobody knows before; what has been made is charged afterwards, and whoever has had more than its rate
+//! gets no new list until time has made up for it.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::AuthError;
+
+/// Of one identity, or of all.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    most: usize,
+    bytes_per_second: u64,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    held: usize,
+    /// When all that was made has been made up for, at the rate that is allowed.
+    even: Instant,
+}
+
+/// A state that is walked for a caller, until it is dropped.
+#[derive(Debug)]
+pub struct Snapshot(pub(super) [Arc<Snapshots>; 2]);
+
+/// As much as that many seconds bring may be made at once.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+impl Snapshots {
+    pub(super) fn new(most: usize, bytes_per_second: u64) -> Self {
+        Self {
+            most,
+            bytes_per_second: bytes_per_second.max(1),
+            taken: Mutex::new(Taken {
+                held: 0,
+                even: Instant::now(),
+            }),
+        }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many are held.
+    pub(super) fn held(&self) -> usize {
+        self.taken().held
+    }
+
+    /// Whether anything would be forgotten with it.
+    pub(super) fn is_needed(&self, now: Instant) -> bool {
+        let taken = self.taken();
+        taken.held > 0 || taken.even > now
+    }
+
+    /// Whether one more may be walked, for `who`.
+    pub(super) fn check(&self, who: &str) -> Result<(), AuthError> {
+        let taken = self.taken();
+        if taken.held >= self.most {
+            let what = format!("{} lists of {who} are under way", taken.held);
+            return Err(AuthError::TooMany(what));
+        }
+        let ahead = taken.even.saturating_duration_since(Instant::now());
+        match ahead.checked_sub(AT_ONCE) {
+            Some(wait) if !wait.is_zero() => Err(AuthError::Busy(wait)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn enter(&self) {
+        self.taken().held += 1;
+    }
+
+    fn charge(&self, bytes: usize) {
+        let time = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        let mut taken = self.taken();
+        taken.even = taken.even.max(Instant::now()) + time;
+    }
+}
+
+impl Snapshot {
+    /// So much was made of it.
+    pub fn made(&self, bytes: usize) {
+        for one in &self.0 {
+            one.charge(bytes);
+        }
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        for one in &self.0 {
+            one.taken().held -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn walk(own: &Arc<Snapshots>, all: &Arc<Snapshots>) -> Result<Snapshot, AuthError> {
+        own.check("alice")?;
+        all.check("all")?;
+        let both = [own.clone(), all.clone()];
+        both.iter().for_each(|one| one.enter());
+        Ok(Snapshot(both))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_caller_walks_so_many_states_at_once_and_all_so_many() {
+        let own = || Arc::new(Snapshots::new(2, 1 << 20));
+        let (alice, bob, all) = (own(), own(), Arc::new(Snapshots::new(3, 1 << 20)));
+        let mut open = vec![walk(&alice, &all).unwrap(), walk(&alice, &all).unwrap()];
+        let refused = walk(&alice, &all).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "2 lists of alice are under way; try again later, or ask for less at once"
+        );
+        open.push(walk(&bob, &all).unwrap());
+        assert!(
+            matches!(walk(&bob, &all), Err(AuthError::TooMany(_))),
+            "all of them"
+        );
+        open.remove(0);
+        assert!(walk(&bob, &all).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_had_more_than_its_rate_waits_until_time_has_made_up_for_it() {
+        let (own, all) = (
+            Arc::new(Snapshots::new(9, 100)),
+            Arc::new(Snapshots::new(9, 1000)),
+        );
+        let list = walk(&own, &all).unwrap();
+        // What begins is made to its end, however long it is.
+        for _ in 0..10 {
+            list.made(100);
+        }
+        drop(list);
+        assert_eq!(
+            walk(&own, &all).unwrap_err(),
+            AuthError::Busy(Duration::from_secs(8))
+        );
+        assert!(own.is_needed(Instant::now()));
+        advance(Duration::from_secs(8)).await;
+        assert!(walk(&own, &all).is_ok());
+        advance(Duration::from_secs(2)).await;
+        assert!(!own.is_needed(Instant::now()));
+    }
+}
