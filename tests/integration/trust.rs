@@ -35,6 +35,7 @@ mod matrix;
 mod retraction;
 mod rotation;
 mod selectors;
+mod sooner;
 mod streams;
 mod unreachable;
 mod wire;
