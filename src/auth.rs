@@ -149,4 +149,8 @@ pub fn describe_metrics() {
         "informerd_auth_streams_ended_total",
         "Streams whose rights went while they were open, by reason."
     );
+    describe_counter!(
+        "informerd_auth_connections_cut_total",
+        "Streams whose connection was cut, since what they had been sent was not read soon after their rights went."
+    );
 }

@@ -132,7 +132,7 @@ pub(super) struct Admitted {
 #[derive(Clone, Debug)]
 struct Rights {
     guard: Guard,
-    peer: Option<Peer>,
+    room: Option<Room>,
     subject: Subject,
     all: Vec<Attributes>,
 }
@@ -184,7 +184,7 @@ impl Admitted {
         let grants = Grants::new(
             rights.guard.clone(),
             rights.subject.clone(),
-            rights.peer.clone(),
+            rights.room.clone(),
             parts.collect(),
             withheld,
         );
@@ -231,7 +231,7 @@ impl Admitted {
 
 impl Rights {
     fn hold(&self, all: Vec<Attributes>) -> Lease {
-        self.guard.hold(&self.subject, all, self.peer.as_ref())
+        self.guard.hold(&self.subject, all, self.room.as_ref())
     }
 }
 
@@ -347,7 +347,7 @@ impl Api {
         }
         let rights = Rights {
             guard: guard.clone(),
-            peer: asking.peer.clone(),
+            room: asking.room.clone(),
             subject,
             all,
         };
@@ -370,7 +370,7 @@ impl Api {
         Ok(Admitted {
             rights: Some(Rights {
                 guard: guard.clone(),
-                peer: asking.peer.clone(),
+                room: asking.room.clone(),
                 subject,
                 all: vec![right],
             }),

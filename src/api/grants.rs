@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
 use super::Error;
-use crate::auth::{Attributes, AuthError, Guard, Lease, Over, Peer, Subject};
+use crate::auth::{Attributes, AuthError, Guard, Lease, Over, Room, Subject};
 
 /// A part of a scope, and the right to it. The part's name is a namespace's, or empty for all there is.
 pub(super) type Grant = (String, Attributes);
@@ -31,7 +31,7 @@ pub(super) enum Turn {
 pub(super) struct Grants {
     guard: Guard,
     subject: Subject,
-    peer: Option<Peer>,
+    room: Option<Room>,
     grants: Vec<Grant>,
     /// By the places of the grants; absent where a right is gone. One that is over cuts the connection unless it is
     /// dropped soon.
@@ -49,14 +49,14 @@ impl Grants {
     pub(super) fn new(
         guard: Guard,
         subject: Subject,
-        peer: Option<Peer>,
+        room: Option<Room>,
         grants: Vec<Grant>,
         withheld: &BTreeSet<String>,
     ) -> Self {
         let mut own = Self {
             guard,
             subject,
-            peer,
+            room,
             leases: grants.iter().map(|_| None).collect(),
             grants,
             waiting: FuturesUnordered::new(),
@@ -72,7 +72,7 @@ impl Grants {
 
     fn hold(&mut self, at: usize) {
         let all = vec![self.grants[at].1.clone()];
-        let lease = self.guard.hold(&self.subject, all, self.peer.as_ref());
+        let lease = self.guard.hold(&self.subject, all, self.room.as_ref());
         let over = lease.when_over();
         self.leases[at] = Some(lease);
         self.waiting

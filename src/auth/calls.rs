@@ -243,6 +243,7 @@ impl Slot {
             // That of all holds up nobody who is here.
             ([&peer.in_flight, &self.in_flight], &all.in_flight),
             [&self.snapshots, &all.snapshots],
+            &peer.cut,
         )
     }
 }

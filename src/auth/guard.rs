@@ -14,7 +14,7 @@ use super::{
     changes::{Changes, Due},
     identity::{Identity, Subject},
     impersonate,
-    peer::Peer,
+    in_flight::Room,
     rights::{Holder, Lease},
     secret::Fingerprints,
 };
@@ -109,12 +109,13 @@ impl Guard {
     }
 
     /// Rights that a stream rests on: they were there when it was opened, and are looked for again as long as it
-    /// is. Streams that rest on the same share the questions. Cuts the peer's connection if the stream is still there
-    /// two seconds after its rights ended: what is queued for a consumer that does not read must not reach it later.
-    pub fn hold(&self, subject: &Subject, all: Vec<Attributes>, peer: Option<&Peer>) -> Lease {
+    /// is. Streams that rest on the same share the questions. Two seconds after its rights ended the connection of the
+    /// call, whose room it is, is cut if the stream is still there, or anything that was made for it before: what is
+    /// queued for a consumer that does not read must not reach it later.
+    pub fn hold(&self, subject: &Subject, all: Vec<Attributes>, room: Option<&Room>) -> Lease {
         let mut lease = self.0.holder.hold(self, subject, all);
-        if let Some(peer) = peer {
-            lease.cuts(peer.cut.clone());
+        if let Some(room) = room {
+            lease.cuts(room.clone());
         }
         lease
     }

@@ -9,13 +9,14 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     AuthError,
@@ -45,6 +46,10 @@ struct Within {
     /// Whose it is, and what it and all have of states that are walked.
     user: String,
     snapshots: [Arc<Snapshots>; 2],
+    /// Bytes of the call since it began.
+    made: AtomicU64,
+    left: AtomicU64,
+    cut: CancellationToken,
 }
 
 /// A piece that is on its way.
@@ -105,13 +110,32 @@ impl Room {
         user: &str,
         (own, all): ([&Arc<InFlight>; 2], &Arc<InFlight>),
         snapshots: [&Arc<Snapshots>; 2],
+        cut: &CancellationToken,
     ) -> Self {
         Self(Arc::new(Within {
             own: own.map(Arc::clone),
             all: all.clone(),
             user: user.to_owned(),
             snapshots: snapshots.map(Arc::clone),
+            made: AtomicU64::new(0),
+            left: AtomicU64::new(0),
+            cut: cut.clone(),
         }))
+    }
+
+    /// Bytes that were made for the call so far.
+    pub(super) fn made(&self) -> u64 {
+        self.0.made.load(Ordering::SeqCst)
+    }
+
+    /// Of them, those that have left the process.
+    pub(super) fn left(&self) -> u64 {
+        self.0.left.load(Ordering::SeqCst)
+    }
+
+    /// Cuts the connection.
+    pub(super) fn cut(&self) {
+        self.0.cut.cancel();
     }
 
     /// A state to be walked for the caller, if it may have one more.
@@ -161,6 +185,7 @@ impl Room {
         for one in self.gauges() {
             one.bytes.fetch_add(bytes.len(), Ordering::SeqCst);
         }
+        self.0.made.fetch_add(bytes.len() as u64, Ordering::SeqCst);
         let room = self.clone();
         Bytes::from_owner(Counted { bytes, room })
     }
@@ -181,6 +206,8 @@ impl Drop for Counted {
         for one in self.room.gauges() {
             one.leave(self.bytes.len());
         }
+        let left = &self.room.0.left;
+        left.fetch_add(self.bytes.len() as u64, Ordering::SeqCst);
     }
 }
 
@@ -198,7 +225,8 @@ mod tests {
 
     fn room_of(own: [&Arc<InFlight>; 2], all: &Arc<InFlight>) -> Room {
         let snapshots = Arc::new(Snapshots::new(1, 1));
-        Room::new("alice", (own, all), [&snapshots, &snapshots])
+        let cut = CancellationToken::new();
+        Room::new("alice", (own, all), [&snapshots, &snapshots], &cut)
     }
 
     fn piece(len: usize) -> Bytes {

@@ -5,7 +5,10 @@
 //! within half a minute where they are not. While the API server cannot be asked, what was open stays open, for a time:
 //! to cut every consumer because the API server restarts would make each of its restarts an outage.
 //!
-//! A task looks, not the stream: a stream whose consumer reads nothing is not run either.
+//! A task looks, not the stream: a stream whose consumer reads nothing is not run either, and what was made for it
+//! waits until it reads. Neither hyper nor tonic lets go of what they have queued for one stream: they ask a body for
+//! nothing, not even whether it has failed, before there is room for its last piece, and have no other way to reset it.
+//! So it is dropped with the connection.
 
 use std::{
     collections::HashMap,
@@ -18,7 +21,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
 };
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     AuthError,
@@ -26,13 +29,15 @@ use super::{
     changes::{Due, jittered},
     guard::Guard,
     identity::Subject,
+    in_flight::Room,
 };
 
 /// How soon after the API server could not be asked.
 const RETRY: Duration = Duration::from_secs(3);
 /// For how long streams go on while it cannot be asked.
 const UNPROVEN: Duration = Duration::from_secs(600);
-/// How long a stream may take to end by itself before its connection is cut.
+/// How long a stream may take to end by itself, and its consumer to read what it was sent before, until its connection
+/// is cut.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Why rights are over.
@@ -60,7 +65,7 @@ impl Over {
 /// Rights that one or more streams rest on.
 pub struct Rights {
     over: watch::Receiver<Option<Over>>,
-    leases: Arc<Mutex<Vec<Weak<Connection>>>>,
+    leases: Arc<Mutex<Vec<Weak<Cuts>>>>,
     _looking: AbortOnDropHandle<()>,
 }
 
@@ -68,11 +73,11 @@ pub struct Rights {
 pub struct Lease {
     rights: Arc<Rights>,
     over: watch::Receiver<Option<Over>>,
-    connection: Option<Arc<Connection>>,
+    cuts: Option<Arc<Cuts>>,
 }
 
-/// What is cut if the stream cannot end by itself, because its consumer does not read.
-struct Connection(CancellationToken);
+/// Of the stream's call, whose connection is cut if it cannot end by itself, because its consumer does not read.
+struct Cuts(Room);
 
 impl Lease {
     /// Why the rights are over, if they are.
@@ -95,16 +100,17 @@ impl Lease {
         }
     }
 
-    /// Cuts this connection if the stream is still there two seconds after its rights ended.
-    pub(super) fn cuts(&mut self, connection: CancellationToken) {
-        let connection = Arc::new(Connection(connection));
+    /// Cuts this call's connection if the stream, or what was made for it, is still there two seconds after its rights
+    /// ended.
+    pub(super) fn cuts(&mut self, room: Room) {
+        let cuts = Arc::new(Cuts(room));
         let mut leases = lock(&self.rights.leases);
         if leases.len() == leases.capacity() {
             leases.retain(|lease| lease.strong_count() > 0);
         }
-        leases.push(Arc::downgrade(&connection));
+        leases.push(Arc::downgrade(&cuts));
         drop(leases);
-        self.connection = Some(connection);
+        self.cuts = Some(cuts);
     }
 }
 
@@ -112,7 +118,7 @@ impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
             .field("over", &*self.over.borrow())
-            .field("cuts", &self.connection.is_some())
+            .field("cuts", &self.cuts.is_some())
             .finish()
     }
 }
@@ -149,7 +155,7 @@ impl Holder {
         Lease {
             over: rights.over.clone(),
             rights,
-            connection: None,
+            cuts: None,
         }
     }
 }
@@ -157,19 +163,20 @@ impl Holder {
 impl Rights {
     fn new(guard: Guard, subject: Subject, all: Vec<Attributes>) -> Self {
         let (tell, over) = watch::channel(None);
-        let leases = Arc::<Mutex<Vec<Weak<Connection>>>>::default();
+        let leases = Arc::<Mutex<Vec<Weak<Cuts>>>>::default();
         let held = Arc::clone(&leases);
         let looking = tokio::spawn(async move {
             let reason = look(&guard, subject, &all).await;
             metrics::counter!("informerd_auth_streams_ended_total", "reason" => reason.as_str())
                 .increment(1);
+            let all: Vec<_> = lock(&held).drain(..).collect();
+            let open = all
+                .into_iter()
+                .filter_map(|lease| Some((lease.upgrade()?.0.clone(), lease)));
+            let open: Vec<_> = open.collect();
             tell.send_replace(Some(reason));
-            sleep(LAST_WORDS).await;
-            for connection in lock(&held).drain(..) {
-                if let Some(connection) = connection.upgrade() {
-                    connection.0.cancel();
-                }
-            }
+            // By itself: this task ends with the last lease.
+            tokio::spawn(last_words(open));
             // Leases still look.
             tell.closed().await;
         });
@@ -186,6 +193,21 @@ impl fmt::Debug for Rights {
         f.debug_struct("Rights")
             .field("over", &*self.over.borrow())
             .finish_non_exhaustive()
+    }
+}
+
+/// Waits for streams whose rights are over to end, and for what was made for them to leave; then cuts the connections
+/// of the others.
+async fn last_words(streams: Vec<(Room, Weak<Cuts>)>) {
+    let streams = streams.into_iter();
+    let streams = streams.map(|(room, lease)| (room.made(), room, lease));
+    let streams: Vec<_> = streams.collect();
+    sleep(LAST_WORDS).await;
+    for (made, room, lease) in streams {
+        if lease.strong_count() > 0 || room.left() < made {
+            metrics::counter!("informerd_auth_connections_cut_total").increment(1);
+            room.cut();
+        }
     }
 }
 

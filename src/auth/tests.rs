@@ -6,7 +6,6 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures::future::join_all;
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use tokio::time::{advance, sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::{fake::FakeReviews, *};
 
@@ -471,25 +470,55 @@ async fn a_hundred_streams_of_one_caller_ask_as_often_as_one() {
     assert_eq!(again.over(), None, "rights that are over are not shared");
 }
 
+impl World {
+    /// A stream of alice's over a connection of its own, and the room for what it sends.
+    async fn over(&self, peer: &Peer) -> (Lease, Room) {
+        let alice = self.sign_in("t").await.unwrap();
+        let room = self.guard.enter(&alice).unwrap().room(peer);
+        let lease = self.guard.hold(&alice, vec![watch_shop()], Some(&room));
+        (lease, room)
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_does_not_end_by_itself_loses_its_connection() {
     let world = tokens();
-    let mut stuck = world.alice_watches().await;
-    let connection = CancellationToken::new();
-    stuck.cuts(connection.clone());
-    let alice = world.sign_in("t").await.unwrap();
-    let mut prompt = world.guard.hold(&alice, vec![watch_shop()], None);
-    let other = CancellationToken::new();
-    prompt.cuts(other.clone());
+    world.alice_watches().await;
+    let (one, other) = (Peer::default(), Peer::default());
+    let (_stuck, _) = world.over(&one).await;
+    let (prompt, _) = world.over(&other).await;
 
     world.reviews.deny("alice", WATCH_SHOP);
     prompt.when_over().await;
     drop(prompt);
-    assert!(!connection.is_cancelled());
-    timeout(Duration::from_secs(3), connection.cancelled())
+    assert!(!one.cut.is_cancelled());
+    timeout(Duration::from_secs(3), one.cut.cancelled())
         .await
         .unwrap();
-    assert!(!other.is_cancelled());
+    assert!(!other.cut.is_cancelled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_by_a_right_and_is_not_read_soon_after_it_goes_with_its_connection() {
+    let world = tokens();
+    world.alice_watches().await;
+    let (reads, reads_not) = (Peer::default(), Peer::default());
+    let (first, to_read) = world.over(&reads).await;
+    let (second, not_to_read) = world.over(&reads_not).await;
+    let [soon, never] = [&to_read, &not_to_read].map(|room| room.count(vec![0; 100].into()));
+
+    world.reviews.deny("alice", WATCH_SHOP);
+    first.when_over().await;
+    // Both streams have ended, or go on without what they lost: what they say of that is no matter.
+    drop((first, second));
+    sleep(Duration::from_secs(1)).await;
+    drop(soon);
+    let later = to_read.count(vec![0; 100].into());
+    timeout(Duration::from_secs(2), reads_not.cut.cancelled())
+        .await
+        .unwrap();
+    assert!(!reads.cut.is_cancelled());
+    drop((never, later));
 }
 
 #[tokio::test(start_paused = true)]

@@ -69,7 +69,8 @@ impl KubeApi {
             Door::Open => return Ok(None),
             Door::Limited(calls) => {
                 let slot = calls.enter("").map_err(|error| refused(None, error))?;
-                return Ok(Some(Entered::new(None, slot, None, verb, peer)));
+                let room = slot.room(peer);
+                return Ok(Some(Entered::new(None, slot, room, None, verb)));
             }
             Door::Guarded(guard) => guard,
         };
@@ -81,8 +82,9 @@ impl KubeApi {
         let may = guard.authorize(&subject, &needed).await;
         may.map_err(|error| refused(Some(&subject), error))?;
         allowed(called, &subject, peer);
-        let lease = (verb != "get").then(|| guard.hold(&subject, vec![needed], Some(peer)));
-        Ok(Some(Entered::new(Some(subject), slot, lease, verb, peer)))
+        let room = slot.room(peer);
+        let lease = (verb != "get").then(|| guard.hold(&subject, vec![needed], Some(&room)));
+        Ok(Some(Entered::new(Some(subject), slot, room, lease, verb)))
     }
 }
 
@@ -90,14 +92,14 @@ impl Entered {
     fn new(
         subject: Option<Subject>,
         slot: Slot,
+        room: Room,
         lease: Option<Lease>,
         verb: &str,
-        peer: &Peer,
     ) -> Self {
         Self {
             is_watch: verb == "watch",
             subject,
-            room: slot.room(peer),
+            room,
             ended: Ended::default(),
             slot,
             lease,
