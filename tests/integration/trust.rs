@@ -38,6 +38,7 @@ mod selectors;
 mod sooner;
 mod streams;
 mod unreachable;
+mod unread;
 mod wire;
 
 use caller::{Caller, Cell, kube_path, may, token};
