@@ -4,13 +4,19 @@
 //! rest is ordinary request and answer. Only this module and the client know tonic.
 
 use std::{
-    fmt,
+    convert::Infallible,
+    fmt, io,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::StreamExt;
-use tonic::transport::Server;
+use futures::{Stream, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::{
+    body::Body,
+    server::NamedService,
+    transport::{Server, server::Connected},
+};
 
 use crate::{
     auth::Peer,
@@ -62,6 +68,9 @@ const MAX_FRAME: u32 = 16 << 10;
 /// Whoever does more of that is cut off.
 const MAX_RESETS: usize = 64;
 const MAX_ERROR_RESETS: usize = 256;
+/// Until a call has sent its request and is answered; a stream may go on after that. Longer than any call waits, so
+/// that only one whose request does not come to its end is given up.
+const ANSWER: Duration = Duration::from_secs(60);
 /// How often an idle connection is probed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -171,21 +180,24 @@ impl Api {
         self,
         listener: tokio::net::TcpListener,
         tls: Option<Acceptor>,
-        health: impl tonic::server::NamedService
-        + Clone
-        + Send
-        + Sync
-        + 'static
-        + tower::Service<
-            http::Request<tonic::body::Body>,
-            Response = http::Response<tonic::body::Body>,
-            Error = std::convert::Infallible,
-            Future: Send + 'static,
-        >,
+        health: impl Health,
     ) -> Result<(), ServeError> {
+        let incoming = listen::incoming(listener, tls);
+        self.serve_all(incoming, health).await
+    }
+
+    /// The same of connections that are accepted elsewhere.
+    async fn serve_all<Io>(
+        self,
+        incoming: impl Stream<Item = io::Result<Io>>,
+        health: impl Health,
+    ) -> Result<(), ServeError>
+    where
+        Io: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
         let shutdown = self.0.shutdown.clone();
-        let incoming = listen::incoming(listener, tls)
-            .map(move |stream| stream.map(|stream| Patient::new(stream).until(&shutdown)));
+        let incoming =
+            incoming.map(move |stream| stream.map(|stream| Patient::new(stream).until(&shutdown)));
         let door = sign_in::SignIn(self.0.access.clone());
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(crate::proto::FILE_DESCRIPTOR_SET)
@@ -201,6 +213,7 @@ impl Api {
         Server::builder()
             .trace_fn(|request| tracing::info_span!("rpc", method = request.uri().path()))
             .layer(door)
+            .timeout(ANSWER)
             .max_concurrent_streams(MAX_STREAMS)
             .max_frame_size(MAX_FRAME)
             .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
@@ -218,6 +231,37 @@ impl Api {
             .await?;
         Ok(())
     }
+}
+
+/// The service of health, which is not ours.
+pub trait Health:
+    NamedService
+    + Clone
+    + Send
+    + Sync
+    + 'static
+    + tower::Service<
+        http::Request<Body>,
+        Response = http::Response<Body>,
+        Error = Infallible,
+        Future: Send + 'static,
+    >
+{
+}
+
+impl<S> Health for S where
+    S: NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static
+        + tower::Service<
+            http::Request<Body>,
+            Response = http::Response<Body>,
+            Error = Infallible,
+            Future: Send + 'static,
+        >
+{
 }
 
 /// Why the services cannot be offered.

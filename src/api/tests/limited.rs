@@ -1,5 +1,6 @@
 //! Lists, and the first states of streams, where what callers may have of them is limited.
 
+use futures::StreamExt;
 use tonic::Request;
 
 use super::*;
@@ -127,4 +128,32 @@ async fn whoever_has_listed_more_than_its_rate_lists_again_when_time_has_made_up
         is_busy(world.list().await) > Duration::ZERO,
         "that was a list, too"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_request_does_not_come_to_its_end_is_given_up_after_a_minute() {
+    let fixture = Fixture::with_pods(2);
+    let (client, server) = tokio::io::duplex(1 << 16);
+    let incoming = futures::stream::iter([Ok(server)]).chain(futures::stream::pending());
+    let (_, health) = tonic_health::server::health_reporter();
+    tokio::spawn(fixture.api.clone().serve_all(incoming, health));
+    let (send, connection) = h2::client::handshake(client).await.unwrap();
+    tokio::spawn(connection);
+    let mut send = send.ready().await.unwrap();
+    let begun = tokio::time::Instant::now();
+    for method in ["GetObject", "ListObjects", "WatchObjects"] {
+        let call = http::Request::post(format!("http://it/informerd.v1.CacheService/{method}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(())
+            .unwrap();
+        let (answer, mut body) = send.send_request(call, false).unwrap();
+        // The beginning of a message of 9 bytes.
+        body.send_data(vec![0, 0, 0, 0, 9, 1].into(), false)
+            .unwrap();
+        let answer = answer.await.unwrap();
+        assert!(answer.headers()["grpc-status"] != "0", "{method}");
+        body.send_reset(h2::Reason::CANCEL);
+    }
+    assert_eq!(begun.elapsed().as_secs(), 3 * 60);
 }
