@@ -126,6 +126,7 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         draining: api.0.shutdown.notice(&notify),
         held,
         snapshot: None,
+        has_told: false,
         given: withheld.difference(&lacking).cloned().collect(),
         withheld,
         turned: None,
@@ -204,6 +205,8 @@ struct Watch {
     asking: Asking,
     /// The state that is being sent, while one is.
     snapshot: Option<Snapshot>,
+    /// Whether anything was said on it.
+    has_told: bool,
     /// Parts of the scope that the caller may not see at present, and those of them that it may again.
     withheld: BTreeSet<String>,
     given: BTreeSet<String>,
@@ -415,7 +418,11 @@ impl Watch {
             }
             Next::ResetBegin(reason, namespaces) => {
                 if self.snapshot.is_none() {
-                    self.snapshot = self.asking.room().map(Room::another_snapshot);
+                    // A token that is not honoured is a new stream.
+                    self.snapshot = match self.has_told {
+                        false if !self.request.token.is_empty() => self.asking.snapshot()?,
+                        _ => self.asking.room().map(Room::another_snapshot),
+                    };
                 }
                 let mark = proto::Mark {
                     namespaces,
@@ -678,6 +685,7 @@ impl Watch {
     }
 
     fn put_off_bookmark(&mut self) {
+        self.has_told = true;
         let interval = self
             .ask
             .bookmark_interval

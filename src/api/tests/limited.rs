@@ -110,6 +110,28 @@ async fn a_stream_has_one_until_its_first_state_is_complete_and_again_when_it_st
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_is_not_honoured_is_refused_as_a_new_stream_would_be() {
+    let mut world = one_at_a_time();
+    let mut watch = world.watch(all_pods()).await.unwrap();
+    watch.initial().await;
+    let resumed = WatchObjectsRequest {
+        token: watch.token.clone().into(),
+        ..all_pods()
+    };
+    let pods = vec![world.fixture.pod("default", "web-000", 1, "web")];
+    let nothing = Unreadable::default();
+    world.fixture.writers[0].replace(pods, &nothing, 50, History::New, now());
+    let under_way = world.list().await.unwrap();
+    let mut refused = world.watch(resumed.clone()).await.unwrap();
+    let (_, mark) = refused.next().await;
+    assert_eq!(mark.r#type(), MarkType::End);
+    is_busy(refused.try_next().await);
+    drop(under_way);
+    let (_, mark) = world.watch(resumed).await.unwrap().next().await;
+    assert_eq!(mark.r#type(), MarkType::Reset);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_has_listed_more_than_its_rate_lists_again_when_time_has_made_up_for_it() {
     let world = limited(auth::Limits {
         listed_per_second: 10,
