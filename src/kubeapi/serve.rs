@@ -302,6 +302,17 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn headers_of_http_2_that_come_a_byte_at_a_time_are_no_sign_of_life() {
+        let (client, _serving) = connect();
+        // Settings, and the beginning of headers of 880 bytes.
+        let settings = "\0\0\0\x04\0\0\0\0\0";
+        let headers = "\0\x03\x70\x01\0\0\0\0\x01";
+        let said = format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{settings}{headers}");
+        let after = dribbles(client, &said).await;
+        assert!(after <= 2 * KEEPALIVE + Duration::from_secs(2), "{after:?}");
+    }
+
     /// Reads one answer that has a length.
     async fn answer(client: &mut DuplexStream) -> String {
         let mut answer = Vec::new();
