@@ -259,7 +259,7 @@ pub async fn run(
             heartbeats: &daemon.heartbeats,
             shutdown: &shutdown,
         };
-        let permissions = permissions::follow(&world, guard)?;
+        let permissions = permissions::follow(&world, &catalog, guard)?;
         for source in permissions.sources {
             daemon.source(source);
         }

@@ -1,8 +1,8 @@
 //! Follows what the API server decides by, where callers sign in: a role or binding that changes is a reason to ask
 //! again who may do what, at once and not by the clock only.
 //!
-//! By the machine that follows the configured kinds, and apart from them: nothing of it is served to anybody. Only that
-//! something has changed matters, so metadata is all that is read. Where the daemon's own account may not read that,
+//! By the machine that follows the configured kinds, and apart from them: nothing of it is served to anybody, and one
+//! that is configured as well is watched once. Only that something has changed matters, so metadata is all that is read. Where the daemon's own account may not read that,
 //! its source says so in the log, and rights are looked for by the clock.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::{AppError, follow::World};
 use crate::{
     auth::Guard,
-    cache::{Kind, WakeScope},
+    cache::{Catalog, Kind, WakeScope},
     config::{KindConfig, Place},
 };
 
@@ -31,9 +31,18 @@ pub(super) struct Permissions {
     pub(super) telling: BoxFuture<'static, ()>,
 }
 
-pub(super) fn follow(world: &World<'_>, guard: Guard) -> Result<Permissions, AppError> {
+pub(super) fn follow(
+    world: &World<'_>,
+    configured: &Catalog,
+    guard: Guard,
+) -> Result<Permissions, AppError> {
     let (mut kinds, mut sources) = (Vec::new(), Vec::new());
     for name in KINDS {
+        let known = configured.iter().find(|kind| is_all_of(kind, name));
+        if let Some(kind) = known {
+            kinds.push(kind.clone());
+            continue;
+        }
         let (kind, its_sources) = world.follow(&config(name))?;
         kinds.push(kind);
         sources.extend(its_sources);
@@ -42,6 +51,18 @@ pub(super) fn follow(world: &World<'_>, guard: Guard) -> Result<Permissions, App
         sources,
         telling: Box::pin(tell(kinds, guard)),
     })
+}
+
+/// Whether a configured kind is this one, by its whole name or its plural alone, and leaves nothing of it out.
+fn is_all_of(kind: &Kind, name: &str) -> bool {
+    let plural = name.split('.').next();
+    (kind.name == name || Some(&*kind.name) == plural)
+        && kind
+            .shards()
+            .iter()
+            .all(|shard| shard.namespace().is_empty())
+        && kind.label_selector.is_empty()
+        && kind.field_selector.is_empty()
 }
 
 fn config(name: &str) -> KindConfig {
@@ -55,6 +76,8 @@ fn config(name: &str) -> KindConfig {
 /// For ever. What changes while the guard is told is told once afterwards.
 async fn tell(kinds: Vec<Arc<Kind>>, guard: Guard) {
     let changed = Arc::new(Notify::new());
+    // One that is configured may be watched only while somebody uses it.
+    let _uses: Vec<_> = kinds.iter().map(|kind| kind.enter()).collect();
     let shards = kinds.iter().flat_map(|kind| kind.shards());
     let _subscriptions: Vec<_> = shards
         .map(|shard| shard.subscribe(vec![WakeScope::All], &changed))
@@ -62,5 +85,26 @@ async fn tell(kinds: Vec<Arc<Kind>>, guard: Guard) {
     loop {
         changed.notified().await;
         guard.permissions_changed().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configured_kind_stands_in_for_the_same_one_if_it_leaves_nothing_out() {
+        let kind = |name: &str, namespace: &str| {
+            let now = std::time::Instant::now();
+            let writer = crate::cache::Writer::new(namespace, Default::default(), now);
+            Kind::new(name, false, true, 0, vec![writer.shard().clone()])
+        };
+        let roles = KINDS[0];
+        assert!(is_all_of(&kind(roles, ""), roles));
+        assert!(is_all_of(&kind("roles", ""), roles));
+        assert!(!is_all_of(&kind("clusterroles", ""), roles));
+        assert!(!is_all_of(&kind(roles, "default"), roles));
+        let some = kind(roles, "").selecting("app=web".to_owned(), String::new());
+        assert!(!is_all_of(&some, roles));
     }
 }
