@@ -111,18 +111,17 @@ impl World {
                 list.push(Arc::new(item.clone()));
             }
         }
-        // What was never readable here cannot be held either.
+        // What was never readable here cannot be held either, nor what was in another history only.
         let state = self.writer.shard().state();
-        self.upstream.set.retain(|key, item| {
-            !item.stale || state.as_ref().is_some_and(|state| state.get(key).is_some())
-        });
-        for (key, item) in &mut self.upstream.set {
-            if let (true, Some(held)) =
-                (item.stale, state.as_ref().and_then(|state| state.get(key)))
-            {
-                *item = held.to_stale();
-            }
-        }
+        let state = state.filter(|_| history == History::Same);
+        let held = |key: &Key| state.as_ref().and_then(|state| state.get(key).cloned());
+        self.upstream.set = std::mem::take(&mut self.upstream.set)
+            .into_iter()
+            .filter_map(|(key, item)| match item.stale {
+                true => held(&key).map(|held| (key, held.to_stale())),
+                false => Some((key, item)),
+            })
+            .collect();
         self.rng.shuffle(&mut list);
         let from = self.writer.revision();
         self.writer

@@ -175,8 +175,9 @@ impl<T: Item> Writer<T> {
 
     /// A complete list at `revision` takes the place of what is there, and is published, as the difference to
     /// it: upserts in the order of their versions, a deletion with cause `Replaced` directly before the item that took its
-    /// key, what has vanished at the end. The shard is complete from then on; whether it is current, too, is for
-    /// [`Writer::prove`] to say.
+    /// key, what has vanished at the end. What is `unreadable` stays as it was, marked stale, unless a new history
+    /// begins, in which nothing of the other one counts. The shard is complete from then on; whether it is current, too,
+    /// is for [`Writer::prove`] to say.
     pub fn replace(
         &mut self,
         list: Vec<Arc<T>>,
@@ -229,7 +230,9 @@ impl<T: Item> Writer<T> {
             .collect();
         for held in unlisted {
             let is_there = unreadable.unnamed || unreadable.keys.contains(held.key());
-            if is_there && !planted::is(Bug::UndecodableSwept) {
+            // What is known of it is of another history, in which its version may be a later one.
+            let counts = history == History::Same;
+            if is_there && counts && !planted::is(Bug::UndecodableSwept) {
                 if !held.is_stale() {
                     self.set(Arc::new(held.to_stale()), at);
                 }

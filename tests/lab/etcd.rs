@@ -272,13 +272,6 @@ impl Etcd {
         self.lock().unreadable.clone()
     }
 
-    /// Whether all that was there at a revision of this history could be read.
-    pub fn is_readable_at(&self, revision: u64) -> bool {
-        let inner = self.lock();
-        let mut all = inner.unreadable.iter();
-        !all.any(|(_, from, to)| (*from..*to).contains(&revision))
-    }
-
     fn after(&self, at: usize) -> (Vec<Change>, u64) {
         let inner = self.lock();
         (inner.log[at..].to_vec(), inner.revision)

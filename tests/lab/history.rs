@@ -218,16 +218,9 @@ async fn change_selector(world: &mut World, rng: &mut Rng) {
 /// is not found by itself, and this is promised to nobody.
 async fn restore(world: &mut World, rng: &mut Rng) {
     world.calm();
-    world.mend();
     // Whoever lags behind the time that is restored would never know of the time after it.
     world.agree().await;
     let now = world.etcd.revision();
-    let back = rng.u64(1..=(now - 100).clamp(1, 30));
-    let mut to = now - back;
-    // What cannot be read is kept as it is known, though that be of a time that is void.
-    while to > 100 && !world.etcd.is_readable_at(to) {
-        to -= 1;
-    }
-    world.restore(to);
+    world.restore(now - rng.u64(1..=(now - 100).clamp(1, 30)));
     world.agree().await;
 }

@@ -117,6 +117,22 @@ async fn case_11_a_revision_that_went_back_voids_the_history() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn case_11_and_13_of_a_void_history_nothing_is_kept_in_place_of_what_cannot_be_decoded() {
+    let (mut world, stream) = World::with_bookmarks(&[pod("a", 90), pod("b", 95)], 100).await;
+    stream.cut();
+    world.probed(40).await;
+    let mut bad = pod("b", 38);
+    bad["metadata"]["labels"] = json!("no map");
+    let asked = world.asked_for("limit=500").await;
+    asked.ok(list(&[pod("a", 35), bad], 40, ""));
+    let stream = world.watch(40).await;
+    assert_eq!(world.held(), ["a@35"]);
+    // Its versions would go back.
+    stream.send(event("MODIFIED", &pod("b", 41))).await;
+    assert_eq!(world.held(), ["a@35", "b@41"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn case_13_what_is_kept_in_place_of_another_that_cannot_be_decoded_goes_with_that() {
     let (mut world, stream) = World::with_bookmarks(&[pod("a", 1)], 10).await;
     sleep(60).await;
