@@ -2,8 +2,9 @@
 //! again who may do what, at once and not by the clock only.
 //!
 //! By the machine that follows the configured kinds, and apart from them: nothing of it is served to anybody, and one
-//! that is configured as well is watched once. Only that something has changed matters, so metadata is all that is read. Where the daemon's own account may not read that,
-//! its source says so in the log, and rights are looked for by the clock.
+//! that is configured as well is watched once. Only that something has changed matters, so metadata is all that is
+//! read. Where the daemon's own account may not read that, its source says so in the log, and rights are looked for by
+//! the clock.
 
 use std::sync::Arc;
 
@@ -38,8 +39,7 @@ pub(super) fn follow(
 ) -> Result<Permissions, AppError> {
     let (mut kinds, mut sources) = (Vec::new(), Vec::new());
     for name in KINDS {
-        let known = configured.iter().find(|kind| is_all_of(kind, name));
-        if let Some(kind) = known {
+        if let Some(kind) = configured.iter().find(|kind| is_all_of(kind, name)) {
             kinds.push(kind.clone());
             continue;
         }
@@ -56,11 +56,9 @@ pub(super) fn follow(
 /// Whether a configured kind is this one, by its whole name or its plural alone, and leaves nothing of it out.
 fn is_all_of(kind: &Kind, name: &str) -> bool {
     let plural = name.split('.').next();
+    let mut shards = kind.shards().iter();
     (kind.name == name || Some(&*kind.name) == plural)
-        && kind
-            .shards()
-            .iter()
-            .all(|shard| shard.namespace().is_empty())
+        && shards.all(|shard| shard.namespace().is_empty())
         && kind.label_selector.is_empty()
         && kind.field_selector.is_empty()
 }
@@ -78,19 +76,41 @@ async fn tell(kinds: Vec<Arc<Kind>>, guard: Guard) {
     let changed = Arc::new(Notify::new());
     // One that is configured may be watched only while somebody uses it.
     let _uses: Vec<_> = kinds.iter().map(|kind| kind.enter()).collect();
-    let shards = kinds.iter().flat_map(|kind| kind.shards());
+    let shards: Vec<_> = kinds.iter().flat_map(|kind| kind.shards()).collect();
     let _subscriptions: Vec<_> = shards
+        .iter()
         .map(|shard| shard.subscribe(vec![WakeScope::All], &changed))
         .collect();
+    let digests = || shards.iter().map(|shard| Some(shard.state()?.digest));
+    let mut known: Vec<Option<u64>> = digests().collect();
     loop {
         changed.notified().await;
-        guard.permissions_changed().await;
+        let now: Vec<_> = digests().collect();
+        if is_news(&known, &now) {
+            guard.permissions_changed().await;
+        }
+        known = now;
     }
+}
+
+/// Whether any of them is not what it was. What is known for the first time has not changed: that is how it was.
+fn is_news(before: &[Option<u64>], now: &[Option<u64>]) -> bool {
+    let mut both = before.iter().zip(now);
+    both.any(|(before, now)| before.is_some() && before != now)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_first_list_is_no_change_and_whatever_differs_later_is_one() {
+        assert!(!is_news(&[None, None], &[Some(1), None]));
+        assert!(!is_news(&[Some(1), None], &[Some(1), Some(2)]));
+        assert!(is_news(&[Some(1), Some(2)], &[Some(1), Some(3)]));
+        assert!(!is_news(&[Some(1)], &[Some(1)]));
+        assert!(is_news(&[Some(1)], &[None]));
+    }
 
     #[test]
     fn a_configured_kind_stands_in_for_the_same_one_if_it_leaves_nothing_out() {
