@@ -37,6 +37,7 @@ mod rotation;
 mod selectors;
 mod sooner;
 mod streams;
+mod tls;
 mod unreachable;
 mod unread;
 mod wire;
