@@ -123,7 +123,7 @@ impl Client {
             None => ("http", address),
         };
         let server = server.trim_end_matches('/');
-        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{server}"))
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{server}"))
             .map_err(|_| refused("it cannot be parsed"))?;
         match (endpoint.uri().port_u16(), endpoint.uri().path()) {
             (None | Some(0), _) => return Err(refused("the port is missing")),
@@ -134,12 +134,6 @@ impl Client {
         credentials
             .check(scheme == "https", host)
             .map_err(|why| refused(&why))?;
-        if scheme == "https" {
-            let tls = credentials.tls().map_err(|why| refused(&why))?;
-            endpoint = endpoint
-                .tls_config(tls)
-                .map_err(|error| refused(&format!("its certificates cannot be used: {error:?}")))?;
-        }
         let endpoint = endpoint
             .user_agent(concat!("informerd-client/", env!("CARGO_PKG_VERSION")))
             .map_err(|_| refused("it cannot be used"))?
@@ -152,7 +146,22 @@ impl Client {
             // More than one flush in flight on a long round trip.
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20);
-        let dial = move || endpoint.connect_lazy();
+        if scheme == "http" {
+            let dial = move || endpoint.connect_lazy();
+            return Ok(Self::new(server, dial, credentials.bearer()));
+        }
+        let tls = credentials.tls().map_err(|why| refused(&why))?;
+        let first = endpoint
+            .clone()
+            .tls_config(tls)
+            .map_err(|error| refused(&format!("its certificates cannot be used: {error:?}")))?;
+        let files = credentials.clone();
+        // By what the files have then: certificates are replaced before they end.
+        let dial = move || {
+            let tls = files.tls().ok();
+            let secured = tls.and_then(|tls| endpoint.clone().tls_config(tls).ok());
+            secured.as_ref().unwrap_or(&first).connect_lazy()
+        };
         Ok(Self::new(server, dial, credentials.bearer()))
     }
 

@@ -18,7 +18,7 @@ use tonic::{
 pub struct Credentials {
     /// The authorities that sign the server's certificate (PEM). Needed for `https://`.
     pub ca: Option<PathBuf>,
-    /// The client's certificate (PEM).
+    /// The client's certificate (PEM); it and its key are read anew when a watch goes on after the one before has ended.
     pub certificate: Option<PathBuf>,
     /// Its key (PEM).
     pub key: Option<PathBuf>,

@@ -132,6 +132,11 @@ impl Error {
         }
     }
 
+    /// Whether the caller's credentials have ended: with new ones it goes on.
+    pub(super) fn is_expiry(&self) -> bool {
+        self.reason() == "CREDENTIALS_EXPIRED"
+    }
+
     /// Whether another try of the same request is bound to fail as well.
     pub fn is_permanent(&self) -> bool {
         match self {
@@ -142,8 +147,7 @@ impl Error {
             | Self::Silent(_)
             | Self::Ended { .. }
             | Self::Incomplete(_) => false,
-            // With new credentials it goes on.
-            Self::Refused(refusal) if refusal.reason == "CREDENTIALS_EXPIRED" => false,
+            Self::Refused(_) if self.is_expiry() => false,
             Self::Refused(refusal) => match refusal.code {
                 // What proxies and restarting servers send, beside what informerd means to be retried.
                 Code::Unavailable

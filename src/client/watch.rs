@@ -21,6 +21,7 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, StreamExt, future::BoxFuture, stream::BoxStream};
 use tokio::time::{Instant, Sleep};
+use tonic::Code;
 
 use super::{Backoff, Error, ledger::Ledger};
 use crate::proto::{
@@ -128,11 +129,13 @@ pub struct Watch {
     /// Ends `Waiting`, and any other state in which nothing comes.
     timer: Pin<Box<Sleep>>,
     stuck: bool,
+    /// Until when nobody need be let in: the credentials have ended, and new ones are to come.
+    renewed_by: Option<Instant>,
 }
 
 /// Messages of one call.
 pub(super) type Messages = BoxStream<'static, Result<WatchObjectsResponse, Error>>;
-/// Opens a call; by a new connection if the last one is stuck.
+/// Opens a call; by a new connection if the last one is stuck, or has credentials that have ended.
 pub(super) type Open =
     Box<dyn FnMut(WatchObjectsRequest, bool) -> BoxFuture<'static, Result<Messages, Error>> + Send>;
 
@@ -151,6 +154,8 @@ enum State {
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(10);
 /// A stream that still delivers after this long was worth opening: the next failure is a first one.
 const HEALTHY: Duration = Duration::from_secs(10);
+/// How long credentials that have ended may take to be replaced.
+const RENEWAL: Duration = Duration::from_secs(60);
 /// How long to wait for the status after the last message.
 const CLOSING: Duration = Duration::from_secs(5);
 
@@ -175,6 +180,7 @@ impl Watch {
             state: State::Waiting,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             stuck: false,
+            renewed_by: None,
         }
     }
 
@@ -201,8 +207,15 @@ impl Watch {
             ledger.forget();
             self.request.token = Bytes::new();
         }
-        self.stuck = matches!(error, Error::Silent(_));
-        if error.is_permanent() {
+        let now = Instant::now();
+        let expired = error.is_expiry();
+        if expired {
+            self.renewed_by = Some(now + RENEWAL);
+        }
+        let awaited = error.code() == Some(Code::Unauthenticated)
+            && self.renewed_by.is_some_and(|by| now < by);
+        self.stuck = matches!(error, Error::Silent(_)) || expired || awaited;
+        if error.is_permanent() && !awaited {
             self.told.clear();
             self.state = State::Over;
             return Err(error);

@@ -9,7 +9,7 @@ use crate::{
 use MarkType::{Bookmark, End, Progress, Reset, ResetEnd, State as StateMark};
 use futures::{FutureExt, stream};
 use std::sync::{Arc, Mutex};
-use tonic::{Code, Status};
+use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
 /// What each call gives: `Err` if it cannot be opened; otherwise messages after which it hangs, unless one is
@@ -287,6 +287,53 @@ async fn losing_the_right_to_watch_is_for_good_and_gives_the_last_token() {
     assert_eq!(error.code(), Some(Code::PermissionDenied));
     assert!(watch.next().await.is_none());
     assert_eq!(watch.token(), "t1");
+}
+
+fn unauthenticated(reason: &str) -> Status {
+    let details = ErrorDetails::with_error_info(reason, "informerd", []);
+    Status::with_error_details(Code::Unauthenticated, "not any more", details)
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_have_ended_may_be_replaced_a_little_later() {
+    let calls = [
+        call(initial("t2")).fails(unauthenticated("CREDENTIALS_EXPIRED")),
+        refused(unauthenticated("UNAUTHENTICATED")),
+        call([mark(Bookmark, "t3")]),
+    ];
+    let (mut watch, asked) = watch(calls);
+    let mut mirror = Mirror::new();
+    for _ in 0..2 {
+        let (error, _) = until_cut(&mut watch, &mut mirror).await;
+        assert_eq!(error.code(), Some(Code::Unauthenticated));
+    }
+    until_token(&mut watch, &mut mirror, "t3").await;
+    // A connection has the certificate that it began with.
+    let asked = asked.lock().unwrap();
+    let how: Vec<_> = asked
+        .iter()
+        .map(|(_, token, new)| (&**token, *new))
+        .collect();
+    assert_eq!(how, [("", false), ("t2", true), ("t2", true)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_never_let_in_again_is_told_so_after_a_minute() {
+    let mut calls = vec![call(initial("t2")).fails(unauthenticated("CREDENTIALS_EXPIRED"))];
+    calls.extend((0..100).map(|_| refused(unauthenticated("UNAUTHENTICATED"))));
+    let (mut watch, _) = watch(calls);
+    let begun = Instant::now();
+    let error = loop {
+        if let Err(error) = watch.next().await.expect("goes on") {
+            break error;
+        }
+    };
+    assert_eq!(error.code(), Some(Code::Unauthenticated));
+    let took = begun.elapsed();
+    assert!((RENEWAL..2 * RENEWAL).contains(&took), "{took:?}");
+    let (mut watch, _) = self::watch([refused(unauthenticated("UNAUTHENTICATED"))]);
+    let first = watch.next().await.expect("an item");
+    first.expect_err("whoever was never let in is told at once");
 }
 
 #[tokio::test(start_paused = true)]
