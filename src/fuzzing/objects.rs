@@ -100,11 +100,13 @@ fn is_within(part: &Value, whole: &Value) -> bool {
             .iter()
             .all(|(name, value)| whole.get(name).is_some_and(|whole| is_within(value, whole))),
         (Value::Array(part), Value::Array(whole)) => {
-            part.len() == whole.len()
-                && part
-                    .iter()
-                    .zip(whole)
-                    .all(|(part, whole)| is_within(part, whole))
+            // One in which no item is named stays as a shape.
+            part.is_empty()
+                || part.len() == whole.len()
+                    && part
+                        .iter()
+                        .zip(whole)
+                        .all(|(part, whole)| is_within(part, whole))
         }
         _ => part == whole,
     }
