@@ -116,10 +116,12 @@ impl Grants {
             match change {
                 Change::Back => {
                     self.hold(at);
+                    taken.remove(&part);
                     given.insert(part);
                 }
                 Change::Over(Over::Revoked(AuthError::Forbidden { .. })) => {
                     self.look_for(at);
+                    given.remove(&part);
                     taken.insert(part);
                 }
                 Change::Over(over) => return Turn::Over(Error::RightsOver(over)),

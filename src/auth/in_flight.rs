@@ -148,8 +148,7 @@ impl Room {
 
     /// The same of a stream that is open: it is not refused, and counts.
     pub fn another_snapshot(&self) -> Snapshot {
-        self.0.snapshots.iter().for_each(|one| one.enter());
-        Snapshot(self.0.snapshots.clone())
+        Snapshot::of(&self.0.snapshots)
     }
 
     /// Until there is room for one more piece.

@@ -31,7 +31,7 @@ pub(super) struct FrozenStates(Mutex<VecDeque<Frozen>>);
 
 #[derive(Debug)]
 struct Frozen {
-    /// For whom it is kept; empty where nobody is asked.
+    /// For whom it is kept; empty where nobody is asked, and where it is more than one.
     user: String,
     shard: Arc<Shard<Object>>,
     history: u64,
@@ -64,12 +64,11 @@ impl FrozenStates {
         now: Instant,
     ) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |frozen: &&mut Frozen| {
-            Arc::ptr_eq(&frozen.shard, shard)
-                && (frozen.history, frozen.revision) == (state.history, revision)
-        };
-        if let Some(frozen) = kept.iter_mut().find(same) {
-            frozen.used = now;
+        if let Some(frozen) = again(&mut kept, shard, (state.history, revision), now) {
+            if frozen.user != user {
+                // Then it is nobody's to push out by lists of its own.
+                frozen.user.clear();
+            }
             return;
         }
         let is_own = |frozen: &Frozen| !user.is_empty() && frozen.user == user;
@@ -99,12 +98,7 @@ impl FrozenStates {
     ) -> Option<Arc<State<Object>>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         trim(&mut kept, now);
-        let found = kept.iter_mut().find(|frozen| {
-            Arc::ptr_eq(&frozen.shard, shard)
-                && (frozen.history, frozen.revision) == (current.history, revision)
-        });
-        if let Some(frozen) = found {
-            frozen.used = now;
+        if let Some(frozen) = again(&mut kept, shard, (current.history, revision), now) {
             return Some(frozen.state.clone());
         }
         if revision > current.revision {
@@ -112,6 +106,24 @@ impl FrozenStates {
         }
         current.at_revision(revision).map(Arc::new)
     }
+}
+
+/// One that is kept, as the one that was used last: those at the front go first.
+fn again<'a>(
+    kept: &'a mut VecDeque<Frozen>,
+    shard: &Arc<Shard<Object>>,
+    at: (u64, u64),
+    now: Instant,
+) -> Option<&'a mut Frozen> {
+    let found = kept.iter().position(|frozen| {
+        Arc::ptr_eq(&frozen.shard, shard) && (frozen.history, frozen.revision) == at
+    })?;
+    let frozen = kept.remove(found)?;
+    kept.push_back(Frozen {
+        used: now,
+        ..frozen
+    });
+    kept.back_mut()
 }
 
 /// The same without journal and change index, which would be pinned with it.
@@ -158,5 +170,32 @@ mod tests {
         let of = |user| kept.iter().filter(|one| one.user == user).count();
         assert_eq!((of("alice"), of("bob")), (MOST_OF_ONE, 1));
         assert_eq!(kept.back().unwrap().revision, 99);
+    }
+
+    #[test]
+    fn what_somebody_else_uses_too_or_was_used_last_is_not_pushed_out() {
+        let now = Instant::now();
+        let mut writer = Writer::<Object>::new("", Limits::default(), now);
+        let shard = writer.shard().clone();
+        let frozen = FrozenStates::default();
+        let mut keep = |user: &str, revision: u64| {
+            let nothing = Unreadable::default();
+            if shard.state().is_none_or(|state| state.revision < revision) {
+                writer.replace(Vec::new(), &nothing, revision, History::Same, now);
+            }
+            let state = shard.state().unwrap();
+            frozen.keep(user, &shard, &state, revision, now);
+        };
+        keep("alice", 10);
+        keep("bob", 10);
+        keep("alice", 11);
+        for revision in 12..100 {
+            keep("alice", revision);
+            let state = shard.state().unwrap();
+            assert!(frozen.at(&shard, &state, 11, now).is_some());
+        }
+        let kept = frozen.0.lock().unwrap();
+        let is_kept = |revision| kept.iter().any(|one| one.revision == revision);
+        assert!(is_kept(10) && is_kept(11) && !is_kept(12));
     }
 }
