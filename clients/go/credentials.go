@@ -47,7 +47,8 @@ func (c Credentials) Options() ([]grpc.DialOption, error) {
 		transport := &certificates{credentials.NewTLS(config), c}
 		options = append(options, grpc.WithTransportCredentials(transport))
 	case c.TokenFile != "":
-		options = append(options, grpc.WithTransportCredentials(local.NewCredentials()))
+		// A proxy on this machine would be one to it, and take the token elsewhere.
+		options = append(options, grpc.WithTransportCredentials(local.NewCredentials()), grpc.WithNoProxy())
 	}
 	if c.TokenFile != "" {
 		bearer := bearer{file: c.TokenFile, secured: c.CA != ""}
@@ -132,10 +133,18 @@ func (b bearer) read() (string, error) {
 	if token == "" {
 		return "", fmt.Errorf("there is no token in %s", b.file)
 	}
+	if strings.ContainsAny(token, " \t\r\n") {
+		return "", fmt.Errorf("what is in %s is no token", b.file)
+	}
 	return token, nil
 }
 
-func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+func (b bearer) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+	// Whoever put another transport in the place of ours gets no token for it.
+	info, _ := credentials.RequestInfoFromContext(ctx)
+	if !b.secured && (info.AuthInfo == nil || info.AuthInfo.AuthType() != "local") {
+		return nil, status.Error(codes.Unauthenticated, "a token is not sent to another machine in plain text: give its CA")
+	}
 	token, err := b.read()
 	if err != nil {
 		// Perhaps it is being replaced.

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -395,6 +396,11 @@ func TestWithoutTLSATokenIsSentToThisMachineOnly(t *testing.T) {
 	}))
 	if code(err) != codes.Unavailable {
 		t.Errorf("sent elsewhere: %v", err)
+	}
+	expect(t, "shown", d.seen(), "Bearer first")
+	// A transport of the caller's own might lead anywhere.
+	if err := list(grpc.WithTransportCredentials(insecure.NewCredentials())); code(err) != codes.Unauthenticated {
+		t.Errorf("sent in plain text: %v", err)
 	}
 	expect(t, "shown", d.seen(), "Bearer first")
 }

@@ -144,6 +144,14 @@ def test_a_token_file_that_is_empty_for_a_moment_is_read_again(client: Clients, 
     assert short(told).count("cut: CallError") == 2
 
 
+@pytest.mark.parametrize("content", [b"\xff", b"two words", b"two\nlines", b""])
+def test_what_is_no_token_is_not_sent_and_may_be_replaced(files: Files, content: bytes) -> None:
+    (files.folder / "token").write_bytes(content)
+    with pytest.raises(CallError) as refused:
+        files.own.metadata()
+    assert refused.value.code is grpc.StatusCode.UNAVAILABLE
+
+
 def test_a_watch_goes_on_with_the_certificate_that_the_file_has_by_then(client: Clients, files: Files) -> None:
     files.client("alice")
     replaced = until_expired(lambda: files.client("bob"))

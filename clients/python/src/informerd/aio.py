@@ -163,7 +163,7 @@ class AsyncClient:
 
 def _channel(server: str, secured: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     if secured is None:
-        return grpc.aio.insecure_channel(server, options=channels.OPTIONS)
+        return grpc.aio.insecure_channel(server, options=channels.PLAIN_OPTIONS)
     return grpc.aio.secure_channel(server, secured, options=channels.OPTIONS)
 
 

@@ -12,7 +12,7 @@ import grpc
 from informerd.credentials import Credentials
 from informerd.errors import CallError
 
-__all__ = ["OPTIONS", "Line", "address"]
+__all__ = ["OPTIONS", "PLAIN_OPTIONS", "Line", "address"]
 
 try:
     _VERSION = metadata.version("informerd")
@@ -37,6 +37,9 @@ OPTIONS: list[tuple[str, str | int]] = [
     # Two clients of one process are two connections: a slow consumer on one does not hold up the other.
     ("grpc.use_local_subchannel_pool", 1),
 ]
+
+# In plain text a token goes to this machine only, and a proxy would take it elsewhere.
+PLAIN_OPTIONS = [*OPTIONS, ("grpc.enable_http_proxy", 0)]
 
 
 def address(text: str) -> tuple[str, str, bool]:

@@ -168,7 +168,7 @@ class Client:
 
 def _channel(server: str, secured: grpc.ChannelCredentials | None) -> grpc.Channel:
     if secured is None:
-        return grpc.insecure_channel(server, options=channels.OPTIONS)
+        return grpc.insecure_channel(server, options=channels.PLAIN_OPTIONS)
     return grpc.secure_channel(server, secured, options=channels.OPTIONS)
 
 

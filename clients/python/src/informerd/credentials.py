@@ -56,7 +56,7 @@ class Credentials:
             return ()
         try:
             token = self._token()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise CallError(grpc.StatusCode.UNAVAILABLE, f"cannot read the token: {error}") from error
         if not token:
             # Perhaps it is being replaced.
@@ -65,7 +65,10 @@ class Credentials:
 
     def _token(self) -> str:
         assert self.token_file is not None
-        return Path(self.token_file).read_text().strip()
+        token = Path(self.token_file).read_bytes().strip()
+        if not token.isascii() or len(token.split()) > 1:
+            raise ValueError(f"what is in {self.token_file} is no token")
+        return token.decode()
 
 
 def _is_this_machine(host: str) -> bool:
