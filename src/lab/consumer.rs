@@ -271,9 +271,10 @@ impl Consumer {
 
     async fn open(&mut self, replica: &Replica, cluster: &Cluster, cases: &mut Cases) {
         // As the contract says: what came to the very same versions in another history is taken for the same by a
-        // replica that never knew the void one.
+        // replica that never knew the void one, and by one that does not know yet that its own is void.
         let unknown = |resume: &mut Resume| {
-            resume.instance != replica.instance && resume.history != cluster.history()
+            let differs = resume.history != cluster.history() || replica.void_from.is_some();
+            resume.instance != replica.instance && differs
         };
         if self.resume.take_if(unknown).is_some() {
             self.held.clear();
