@@ -113,6 +113,11 @@ impl Asking {
         self.room.as_ref()
     }
 
+    /// Its turn where many wait for the same: everybody's first call comes before anybody's second.
+    pub(super) fn turn(&self) -> u32 {
+        self.room.as_ref().map_or(0, Room::turn)
+    }
+
     fn denied(&self, error: &AuthError) {
         denied(&self.called, self.subject(), self.peer(), error);
     }

@@ -114,7 +114,7 @@ pub struct Ahead<T> {
 }
 
 impl<T: Item> Merge<T> {
-    /// Over these shards, from where a token stands, woken by changes in `scopes`. Parts that the token knows
+    /// Over these shards, from where a token stands, woken by changes in `scopes` when it is its turn. Parts that the token knows
     /// nothing of are sent as a whole, in one go, once all of them are complete.
     pub fn new(
         resource: &str,
@@ -123,7 +123,7 @@ impl<T: Item> Merge<T> {
         places: &[(String, Place)],
         fail_on_gap: bool,
         min_interval: Option<Duration>,
-        notify: &Arc<Notify>,
+        (turn, notify): (u32, &Arc<Notify>),
     ) -> Self {
         let mut fresh = Vec::new();
         let mut parts = Vec::new();
@@ -136,7 +136,7 @@ impl<T: Item> Merge<T> {
             }
             parts.push(Part {
                 removals: shard.removals(),
-                _subscription: shard.subscribe(scopes.to_vec(), notify),
+                _subscription: shard.subscribe_in_turn(turn, scopes.to_vec(), notify),
                 shard,
                 start: place.map_or(Start::Nothing, |(_, place)| Start::Token(*place)),
                 position: None,

@@ -305,7 +305,7 @@ impl Watch {
                 &places,
                 self.ask.fail_on_gap,
                 self.ask.min_interval,
-                &self.notify,
+                (self.asking.turn(), &self.notify),
             ),
             query,
             told,

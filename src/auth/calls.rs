@@ -114,6 +114,8 @@ struct Own {
 pub struct Slot {
     calls: Calls,
     user: String,
+    /// How many its identity had open when it came.
+    turn: u32,
     in_flight: Arc<InFlight>,
     snapshots: Arc<Snapshots>,
 }
@@ -185,12 +187,14 @@ impl Calls {
         }
         own.next = next;
         each.next = next_of_all;
+        let turn = u32::try_from(own.open).unwrap_or(u32::MAX);
         own.open += 1;
         self.0.open.fetch_add(1, Ordering::Relaxed);
         self.0.show_bytes();
         Ok(Slot {
             calls: self.clone(),
             user: user.to_owned(),
+            turn,
             in_flight: own.in_flight.clone(),
             snapshots: own.snapshots.clone(),
         })
@@ -239,7 +243,7 @@ impl Slot {
     pub fn room(&self, peer: &Peer) -> Room {
         let all = &self.calls.0;
         Room::new(
-            &self.user,
+            (&self.user, self.turn),
             // That of all holds up nobody who is here.
             ([&peer.in_flight, &self.in_flight], &all.in_flight),
             [&self.snapshots, &all.snapshots],

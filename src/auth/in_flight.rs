@@ -46,6 +46,8 @@ struct Within {
     /// Whose it is, and what it and all have of states that are walked.
     user: String,
     snapshots: [Arc<Snapshots>; 2],
+    /// How many calls its identity had open when it came.
+    turn: u32,
     /// Bytes of the call since it began.
     made: AtomicU64,
     left: AtomicU64,
@@ -107,7 +109,7 @@ impl InFlight {
 
 impl Room {
     pub(super) fn new(
-        user: &str,
+        (user, turn): (&str, u32),
         (own, all): ([&Arc<InFlight>; 2], &Arc<InFlight>),
         snapshots: [&Arc<Snapshots>; 2],
         cut: &CancellationToken,
@@ -116,6 +118,7 @@ impl Room {
             own: own.map(Arc::clone),
             all: all.clone(),
             user: user.to_owned(),
+            turn,
             snapshots: snapshots.map(Arc::clone),
             made: AtomicU64::new(0),
             left: AtomicU64::new(0),
@@ -131,6 +134,11 @@ impl Room {
     /// Of them, those that have left the process.
     pub(super) fn left(&self) -> u64 {
         self.0.left.load(Ordering::SeqCst)
+    }
+
+    /// How many calls of its identity were open when it began.
+    pub fn turn(&self) -> u32 {
+        self.0.turn
     }
 
     /// Cuts the connection.
@@ -225,7 +233,7 @@ mod tests {
     fn room_of(own: [&Arc<InFlight>; 2], all: &Arc<InFlight>) -> Room {
         let snapshots = Arc::new(Snapshots::new(1, 1));
         let cut = CancellationToken::new();
-        Room::new("alice", (own, all), [&snapshots, &snapshots], &cut)
+        Room::new(("alice", 0), (own, all), [&snapshots, &snapshots], &cut)
     }
 
     fn piece(len: usize) -> Bytes {

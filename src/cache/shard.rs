@@ -220,7 +220,17 @@ impl<T: Item> Shard<T> {
     /// Gives `notify` a permit for each publication in one of the scopes and for what concerns everybody; with
     /// no scope, for every publication, bookmarks included. Ends with the subscription.
     pub fn subscribe(&self, scopes: Vec<WakeScope>, notify: &Arc<Notify>) -> Subscription {
-        self.wakers.subscribe(scopes, notify)
+        self.subscribe_in_turn(0, scopes, notify)
+    }
+
+    /// The same for one of many who wait: those of a lower turn are woken first.
+    pub fn subscribe_in_turn(
+        &self,
+        turn: u32,
+        scopes: Vec<WakeScope>,
+        notify: &Arc<Notify>,
+    ) -> Subscription {
+        self.wakers.subscribe(scopes, notify, turn)
     }
 
     /// For [`crate::planted`]: whether somebody has not looked at what was published before.

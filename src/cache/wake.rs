@@ -3,10 +3,11 @@
 //! An index by scope, since with a thousand consumers of one pod each, waking all for every change would cost
 //! more than sending it. Where many wait for the same, one wave of waking has time to be served before the next
 //! begins: what is published meanwhile goes with that, in fewer and larger frames. Who has not looked since the wave
-//! before is not waited for, or a thousand who read nothing would hold up all who do.
+//! before is not waited for, or a thousand who read nothing would hold up all who do. Within a wave everybody's first
+//! stream comes before anybody's second, so that whoever has a thousand delays those who have one by little.
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::{BTreeMap, HashMap, hash_map},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -49,7 +50,8 @@ struct Index {
 /// Those who wait for one scope.
 #[derive(Debug, Default)]
 struct Waiting {
-    subscribers: HashMap<u64, Arc<Notify>>,
+    /// By turn, and within one in the order in which they came.
+    subscribers: BTreeMap<(u32, u64), Arc<Notify>>,
     /// Until when the last wave is being served; `None` where nobody need wait for that.
     busy_until: Option<Instant>,
     /// Whether a wave is due then.
@@ -65,6 +67,7 @@ pub(super) struct Wakers(Mutex<Index>);
 pub struct Subscription {
     wakers: Weak<Wakers>,
     id: u64,
+    turn: u32,
     scopes: Vec<WakeScope>,
 }
 
@@ -75,11 +78,12 @@ impl Wakers {
     }
 
     /// `notify` gets a permit for each publication that touches one of the scopes, or, where `scopes` is
-    /// empty, for every publication at all, bookmarks included.
+    /// empty, for every publication at all, bookmarks included. Those of a lower `turn` are woken first.
     pub(super) fn subscribe(
         self: &Arc<Self>,
         scopes: Vec<WakeScope>,
         notify: &Arc<Notify>,
+        turn: u32,
     ) -> Subscription {
         let mut index = self.index();
         let id = index.next;
@@ -93,11 +97,12 @@ impl Wakers {
                 .entry(scope.clone())
                 .or_default()
                 .subscribers
-                .insert(id, notify.clone());
+                .insert((turn, id), notify.clone());
         }
         Subscription {
             wakers: Arc::downgrade(self),
             id,
+            turn,
             scopes,
         }
     }
@@ -219,7 +224,7 @@ impl Drop for Subscription {
         index.revisions.remove(&self.id);
         for scope in &self.scopes {
             if let Some(waiting) = index.scopes.get_mut(scope) {
-                waiting.subscribers.remove(&self.id);
+                waiting.subscribers.remove(&(self.turn, self.id));
                 if waiting.subscribers.is_empty() {
                     index.scopes.remove(scope);
                 }
@@ -241,7 +246,7 @@ mod tests {
     fn many(wakers: &Arc<Wakers>) -> (Vec<Arc<Notify>>, Vec<Subscription>) {
         let all = (0..1_000).map(|_| {
             let notify = Arc::new(Notify::new());
-            let subscription = wakers.subscribe(vec![WakeScope::All], &notify);
+            let subscription = wakers.subscribe(vec![WakeScope::All], &notify, 0);
             (notify, subscription)
         });
         all.unzip()
@@ -253,11 +258,11 @@ mod tests {
         let [all, namespace, one, other, revision] =
             std::array::from_fn(|_| Arc::new(Notify::new()));
         let key = Key::new("a", "x");
-        let _all = wakers.subscribe(vec![WakeScope::All], &all);
-        let _namespace = wakers.subscribe(vec![WakeScope::Namespace("a".into())], &namespace);
-        let _one = wakers.subscribe(vec![WakeScope::One(key.clone())], &one);
-        let _other = wakers.subscribe(vec![WakeScope::Namespace("b".into())], &other);
-        let _revision = wakers.subscribe(Vec::new(), &revision);
+        let _all = wakers.subscribe(vec![WakeScope::All], &all, 0);
+        let _namespace = wakers.subscribe(vec![WakeScope::Namespace("a".into())], &namespace, 0);
+        let _one = wakers.subscribe(vec![WakeScope::One(key.clone())], &one, 0);
+        let _other = wakers.subscribe(vec![WakeScope::Namespace("b".into())], &other, 0);
+        let _revision = wakers.subscribe(Vec::new(), &revision, 0);
 
         wakers.wake([key].iter());
         assert!(woken(&all) && woken(&namespace) && woken(&one) && woken(&revision));
@@ -279,8 +284,8 @@ mod tests {
             WakeScope::Namespace("a".into()),
             WakeScope::Namespace("b".into()),
         ];
-        drop(wakers.subscribe(scopes, &notify));
-        drop(wakers.subscribe(Vec::new(), &notify));
+        drop(wakers.subscribe(scopes, &notify, 0));
+        drop(wakers.subscribe(Vec::new(), &notify, 0));
         assert!(wakers.is_empty());
     }
 
@@ -289,9 +294,9 @@ mod tests {
         let wakers = Arc::new(Wakers::default());
         let key = Key::new("a", "x");
         let [all, one] = std::array::from_fn(|_| Arc::new(Notify::new()));
-        let _all = wakers.subscribe(vec![WakeScope::All], &all);
+        let _all = wakers.subscribe(vec![WakeScope::All], &all, 0);
         let _many = many(&wakers);
-        let _one = wakers.subscribe(vec![WakeScope::One(key.clone())], &one);
+        let _one = wakers.subscribe(vec![WakeScope::One(key.clone())], &one, 0);
         wakers.wake([key.clone()].iter());
         assert!(woken(&all) && woken(&one), "at once after a while");
 
@@ -311,12 +316,33 @@ mod tests {
         assert!(woken(&all));
     }
 
+    #[tokio::test]
+    async fn everybodys_first_stream_is_woken_before_anybodys_second() {
+        let wakers = Arc::new(Wakers::default());
+        let woken = Arc::new(std::sync::Mutex::new(Vec::new()));
+        for turn in [2, 0, 1, 0] {
+            let (notify, woken) = (Arc::new(Notify::new()), woken.clone());
+            let subscription = wakers.subscribe(vec![WakeScope::All], &notify, turn);
+            tokio::spawn(async move {
+                notify.notified().await;
+                woken.lock().unwrap().push(turn);
+                drop(subscription);
+            });
+        }
+        tokio::task::yield_now().await;
+        wakers.wake([Key::new("a", "x")].iter());
+        while woken.lock().unwrap().len() < 4 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*woken.lock().unwrap(), [0, 0, 1, 2]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_thousand_who_do_not_look_hold_up_nobody() {
         let wakers = Arc::new(Wakers::default());
         let key = Key::new("a", "x");
         let all = Arc::new(Notify::new());
-        let _all = wakers.subscribe(vec![WakeScope::All], &all);
+        let _all = wakers.subscribe(vec![WakeScope::All], &all, 0);
         let (asleep, _subscriptions) = many(&wakers);
         wakers.wake([key.clone()].iter());
         assert!(woken(&all));

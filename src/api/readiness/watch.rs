@@ -98,7 +98,7 @@ impl Watch {
             &places,
             on_gap == proto::OnGap::Fail,
             None,
-            &notify,
+            (asking.turn(), &notify),
         );
         Ok(Self {
             registration: api.0.consumers.enter("WatchReadiness", caller, None, asked),
