@@ -72,6 +72,16 @@ async fn generation(cluster: &Cluster, args: &[&str]) -> i64 {
     text.trim().parse().expect("a generation")
 }
 
+/// Soon it has so many parts, all ready: pods come by a watch of their own, which may tell of those that came or went a
+/// little later than the other one tells that it is done.
+async fn has_parts(client: &Client, target: Target, all: u32) {
+    eventually("all of its pods are its parts, and no others", || async {
+        let verdict = verdict(client, target.clone()).await;
+        (verdict.parts_total, verdict.parts_ready) == (all, all)
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollout_is_waited_for_step_by_step() {
     let Some(cluster) = cluster::shared().await else {
@@ -111,10 +121,7 @@ async fn a_rollout_is_waited_for_step_by_step() {
         verdict_of_web.target.as_ref().unwrap().resource,
         "deployments.apps"
     );
-    assert_eq!(
-        (verdict_of_web.parts_total, verdict_of_web.parts_ready),
-        (3, 3)
-    );
+    has_parts(&client, deployment(), 3).await;
 
     // The kubelets of this cluster give out no addresses, and without one a pod is no endpoint.
     assert_eq!(
@@ -169,10 +176,11 @@ async fn a_rollout_is_waited_for_step_by_step() {
         let verdict = &answer.verdicts[0];
         assert!(verdict.generation >= generation);
         assert_eq!(verdict.generation, verdict.observed_generation);
-        assert_eq!(verdict.parts_total, 3);
+        has_parts(&client, deployment(), 3).await;
     }
     // Without a version the daemon asks which one is there now.
     kubectl(&["scale", "deployment/web", "--replicas=5"]).await;
+    let scaled = generation(cluster, &["get", "deployment/web", "-n", space]).await;
     let answer = wait(&client, vec![waited(deployment())], WaitFor::Ready).await;
     assert_eq!(
         answer.outcome(),
@@ -181,9 +189,10 @@ async fn a_rollout_is_waited_for_step_by_step() {
         answer.missing
     );
     assert_eq!(
-        answer.verdicts[0].parts_total, 5,
-        "not the three from before the write"
+        answer.verdicts[0].observed_generation, scaled,
+        "not what was there before the write"
     );
+    has_parts(&client, deployment(), 5).await;
     // What a write has printed is all that a script has to pass on.
     let scratch = Scratch::new("written").unwrap();
     let file = scratch.path().join("web.json").display().to_string();
@@ -194,11 +203,7 @@ async fn a_rollout_is_waited_for_step_by_step() {
     let (met, said) = text(&output);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert_eq!(met, "deployments.apps/web ready\n");
-    // Its pods come by a watch of their own: those that went may be told a little later than that it is done.
-    eventually("the pods that went are no parts any more", || async {
-        verdict(&client, deployment()).await.parts_total == 2
-    })
-    .await;
+    has_parts(&client, deployment(), 2).await;
 
     let patch = r#"{"spec":{"template":{"spec":{"nodeSelector":{"no":"where"}}}}}"#;
     kubectl(&["patch", "deployment", "web", "-p", patch]).await;
