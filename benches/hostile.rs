@@ -38,7 +38,7 @@ use common::{
 const LOAD: Load = Load {
     readers: 50,
     changes_a_second: 1_000,
-    token: Some("good"),
+    tokens: true,
 };
 const AUDIENCE: &str = "informerd";
 

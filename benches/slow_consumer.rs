@@ -38,7 +38,7 @@ use common::{
 const LOAD: Load = Load {
     readers: 20,
     changes_a_second: 5_000,
-    token: None,
+    tokens: false,
 };
 
 /// Most p99 of the readers, as a multiple of the same without the one that does not read.

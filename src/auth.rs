@@ -49,7 +49,7 @@ pub use peer::Peer;
 pub use reviews::{ApiReviews, Decision, ReviewError, Reviews, TokenOwner};
 pub use rights::{Lease, Over};
 pub use secret::Token;
-pub use snapshots::Snapshot;
+pub use snapshots::{PATIENCE, Snapshot};
 
 /// Who may come in at a port.
 #[derive(Clone, Debug, Default)]

@@ -16,6 +16,7 @@ use std::fmt;
 use crate::object::{Key, Object};
 
 pub mod cursor;
+pub mod doorbell;
 pub mod fold;
 pub mod journal;
 pub mod kind;
@@ -31,6 +32,7 @@ pub mod wake;
 pub mod writer;
 
 pub use cursor::{Cursor, Hold, Part, ResetReason, Step};
+pub use doorbell::Doorbell;
 pub use fold::{Batch, EntryRef, Event, What};
 pub use journal::{Encoded, Entry, Gap, Journal, Limits, ProjectionId, Segment};
 pub use kind::{Catalog, Identity, Kind, Use};

@@ -150,18 +150,14 @@ impl Client {
             let dial = move || endpoint.connect_lazy();
             return Ok(Self::new(server, dial, credentials.bearer()));
         }
-        let tls = credentials.tls().map_err(|why| refused(&why))?;
-        let first = endpoint
-            .clone()
-            .tls_config(tls)
-            .map_err(|error| refused(&format!("its certificates cannot be used: {error:?}")))?;
         let files = credentials.clone();
-        // By what the files have then: certificates are replaced before they end.
-        let dial = move || {
-            let tls = files.tls().ok();
-            let secured = tls.and_then(|tls| endpoint.clone().tls_config(tls).ok());
-            secured.as_ref().unwrap_or(&first).connect_lazy()
+        let secured = move || {
+            let unusable = |error| format!("its certificates cannot be used: {error:?}");
+            endpoint.clone().tls_config(files.tls()?).map_err(unusable)
         };
+        let first = secured().map_err(|why| refused(&why))?;
+        // By what the files have then: certificates are replaced before they end.
+        let dial = move || secured().as_ref().unwrap_or(&first).connect_lazy();
         Ok(Self::new(server, dial, credentials.bearer()))
     }
 

@@ -42,14 +42,14 @@ use kube::runtime::{
     watcher::{self, Event},
 };
 use metrics::{Gauge, gauge};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     cache::{
-        Cursor, KeyRange, Kind, Phase, ResetReason, Select, Shard, State, Step, Subscription,
-        WakeScope, What,
+        Cursor, Doorbell, KeyRange, Kind, Phase, ResetReason, Select, Shard, State, Step,
+        Subscription, WakeScope, What,
     },
     heartbeat::Heartbeat,
     object::{Key, Object},
@@ -107,7 +107,7 @@ pub struct Runner {
     /// Of those, the ones that every primary has acknowledged, as (place in the channel, key).
     settled: VecDeque<(u64, Key)>,
     /// Given a permit by the shards when there is something to take, by pumps when they have moved on.
-    wake: Arc<Notify>,
+    bell: Arc<Doorbell>,
     objects_gauge: Gauge,
     tombstones_gauge: Gauge,
 }
@@ -339,13 +339,13 @@ impl Runner {
         messages: mpsc::UnboundedReceiver<Message>,
         store: Reflected,
     ) -> Self {
-        let wake = Arc::new(Notify::new());
+        let bell = Arc::new(Doorbell::default());
         let follow = |shard: &Arc<Shard<Object>>| Followed {
             shard: shard.clone(),
             cursor: Cursor::start(ResetReason::Initial, Instant::now()),
             listed: HashSet::new(),
             removed: false,
-            _wakes: shard.subscribe(vec![WakeScope::All], &wake),
+            _wakes: shard.subscribe(vec![WakeScope::All], &bell),
         };
         let shards = kind.shards().iter().map(follow).collect();
         let objects_gauge = gauge!("informerd_feed_store_objects", "kind" => kind.name.clone());
@@ -360,7 +360,7 @@ impl Runner {
             subscribers: HashMap::new(),
             dead: HashMap::new(),
             settled: VecDeque::new(),
-            wake,
+            bell,
             objects_gauge,
             tombstones_gauge,
         }
@@ -384,7 +384,7 @@ impl Runner {
             }
             tokio::select! {
                 () = shutdown.draining() => {}
-                () = self.wake.notified() => {}
+                () = self.bell.rung() => {}
                 // The feed itself holds a sender: there is always another message to come.
                 Some(message) = self.messages.recv() => self.take(message),
                 _ = beat.tick() => {}
@@ -597,7 +597,7 @@ impl Runner {
             self.store.root.clone(),
             queue,
             taken.clone(),
-            self.wake.clone(),
+            self.bell.clone(),
             leave,
         );
         let pump = AbortOnDropHandle::new(tokio::spawn(pump));
@@ -663,7 +663,7 @@ async fn pump(
     handle: ReflectHandle<Handle>,
     queue: queue::Sender,
     taken: Arc<AtomicU64>,
-    moved_on: Arc<Notify>,
+    moved_on: Arc<Doorbell>,
     _leave: Leave,
 ) {
     let mut handles = handle.ready_chunks(CHANNEL);
@@ -677,6 +677,6 @@ async fn pump(
         let count = some.len() as u64;
         queue.put(some);
         taken.fetch_add(count, Ordering::Release);
-        moved_on.notify_one();
+        moved_on.ring();
     }
 }

@@ -19,13 +19,12 @@ use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode,
     header::{CACHE_CONTROL, WARNING},
 };
-use tokio::sync::Notify;
 use tracing::Instrument;
 
 pub use crate::auth::Peer;
 use crate::{
     auth::{Called, Door, Room, Snapshot, Subject, denied},
-    cache::{Cursor, Shard},
+    cache::{Cursor, Doorbell, Shard},
     object::{Key, Object},
     shutdown::{Shutdown, Stage},
 };
@@ -620,8 +619,9 @@ impl KubeApi {
             options.selector.clone(),
         );
         // Before the state is looked at, so that no change falls between.
-        let notify = Arc::new(Notify::new());
-        let subscription = shard.subscribe(scope.wake_scopes(), &notify);
+        let bell = Arc::new(Doorbell::default());
+        let turn = ask.asker.room.as_ref().map_or(0, Room::turn);
+        let subscription = shard.subscribe_in_turn(turn, scope.wake_scopes(), &bell);
         let reader = self.0.read.open(opened(ask, "watch", &options, form));
         let place = match self.begin(ask, shard, &options, &reader).await {
             Ok(place) => place,
@@ -648,7 +648,7 @@ impl KubeApi {
             bookmarks: options.bookmarks,
             deadline,
             next_bookmark: watch::next_bookmark(begun, deadline),
-            notify,
+            bell,
             _subscription: subscription,
             reader,
             draining: Box::pin(self.0.shutdown.draining_owned()),

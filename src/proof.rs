@@ -17,10 +17,10 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
-    cache::{Identity, Kind, Phase, Shard, State},
+    cache::{Doorbell, Identity, Kind, Phase, Shard, State},
     object::{Key, Object},
 };
 
@@ -357,14 +357,14 @@ async fn until(
     shard: &Arc<Shard<Object>>,
     holds: impl Fn(&State<Object>) -> bool,
 ) -> Result<Arc<State<Object>>, ProofError> {
-    let notify = Arc::new(Notify::new());
-    let _subscription = shard.subscribe(Vec::new(), &notify);
+    let bell = Arc::new(Doorbell::default());
+    let _subscription = shard.subscribe(Vec::new(), &bell);
     loop {
         let state = servable(shard).ok_or(ProofError::NotSynced)?;
         if holds(&state) {
             return Ok(state);
         }
-        notify.notified().await;
+        bell.rung().await;
     }
 }
 

@@ -4,6 +4,7 @@
 //! are at. When the grace period is over, or at a second signal, whatever is left is cut.
 
 use std::{
+    fmt,
     future::Future,
     io,
     pin::{Pin, pin},
@@ -16,10 +17,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::Notify,
-};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::{
     CancellationToken, WaitForCancellationFuture, WaitForCancellationFutureOwned,
 };
@@ -84,11 +82,11 @@ impl Shutdown {
         self.draining.clone().cancelled_owned()
     }
 
-    /// Gives `notify` a permit when draining begins.
-    pub fn notice(&self, notify: &Arc<Notify>) -> Notice {
+    /// Calls `tell` when draining begins; at once if it has.
+    pub fn notice(&self, tell: impl Fn() + Send + Sync + 'static) -> Notice {
         let flag = Arc::new(Flag {
             is_up: AtomicBool::new(false),
-            notify: notify.clone(),
+            tell: Box::new(tell),
         });
         let mut draining = Box::pin(self.draining_owned());
         let waker = Waker::from(flag.clone());
@@ -158,17 +156,24 @@ impl Shutdown {
 
 /// Knows whether draining has begun, for those who look often and are many: to look at the shutdown itself, or to
 /// wait for it anew, takes a lock that all of them share.
-#[derive(Debug)]
 pub struct Notice {
     flag: Arc<Flag>,
     /// Raises the flag while it is held.
     _draining: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-#[derive(Debug)]
 struct Flag {
     is_up: AtomicBool,
-    notify: Arc<Notify>,
+    tell: Box<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_given = self.is_given();
+        f.debug_struct("Notice")
+            .field("is_given", &is_given)
+            .finish()
+    }
 }
 
 impl Notice {
@@ -185,7 +190,7 @@ impl Wake for Flag {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.is_up.store(true, Ordering::Release);
-        self.notify.notify_one();
+        (self.tell)();
     }
 }
 
@@ -238,18 +243,22 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn a_notice_is_given_when_draining_begins_and_to_who_comes_later() {
-        let (shutdown, notify) = (Shutdown::new(), Arc::new(Notify::new()));
-        let notice = shutdown.notice(&notify);
-        assert!(!notice.is_given());
+    #[test]
+    fn a_notice_is_given_when_draining_begins_and_to_who_comes_later() {
+        let shutdown = Shutdown::new();
+        let told = Arc::new(AtomicBool::new(false));
+        let was_told = || told.swap(false, Ordering::SeqCst);
+        let notice = || {
+            let told = told.clone();
+            shutdown.notice(move || told.store(true, Ordering::SeqCst))
+        };
+        let early = notice();
+        assert!(!early.is_given() && !was_told());
         shutdown.drain();
-        notify.notified().await;
-        assert!(notice.is_given());
+        assert!(early.is_given() && was_told());
 
-        let late = shutdown.notice(&notify);
-        notify.notified().await;
-        assert!(late.is_given());
+        let late = notice();
+        assert!(late.is_given() && was_told());
     }
 
     #[tokio::test(start_paused = true)]

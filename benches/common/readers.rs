@@ -31,8 +31,8 @@ const BATCH: usize = 5;
 pub struct Load {
     pub readers: usize,
     pub changes_a_second: usize,
-    /// By whose token they read, where one is asked for.
-    pub token: Option<&'static str>,
+    /// Whether each has a token, and so an identity, of its own.
+    pub tokens: bool,
 }
 
 /// What one run came to.
@@ -122,8 +122,9 @@ impl Load {
         ));
         runtime.block_on(async {
             let mut readers = Vec::new();
-            for _ in 0..self.readers {
-                let mut stream = sink::watch(sink::connect(port).await, self.token).await;
+            for reader in 0..self.readers {
+                let token = self.tokens.then(|| format!("reader-{reader}"));
+                let mut stream = sink::watch(sink::connect(port).await, token.as_deref()).await;
                 let all = all.clone();
                 readers.push(tokio::spawn(async move {
                     let mut latencies = Histogram::<u64>::new(3).expect("three digits are few");

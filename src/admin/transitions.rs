@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use async_broadcast::{InactiveReceiver, Receiver, Sender};
-use tokio::sync::Notify;
 
 use crate::{
-    cache::{Catalog, Phase, Status, WakeScope},
+    cache::{Catalog, Doorbell, Phase, Status, WakeScope},
     heartbeat::Heartbeat,
     shutdown::{Shutdown, Stage},
 };
@@ -68,7 +67,7 @@ impl Transitions {
 
     /// Watches the kinds until draining begins.
     pub async fn watch(self, catalog: Catalog, heartbeat: Heartbeat, shutdown: Shutdown) {
-        let wake = Arc::new(Notify::new());
+        let bell = Arc::new(Doorbell::default());
         let shards: Vec<_> = catalog
             .iter()
             .flat_map(|kind| {
@@ -79,7 +78,7 @@ impl Transitions {
             .collect();
         let _subscriptions: Vec<_> = shards
             .iter()
-            .map(|(_, shard)| shard.subscribe(vec![WakeScope::All], &wake))
+            .map(|(_, shard)| shard.subscribe(vec![WakeScope::All], &bell))
             .collect();
         let mut seen: Vec<Arc<Status>> = shards.iter().map(|(_, shard)| shard.status()).collect();
         let mut beat = Heartbeat::timer();
@@ -94,7 +93,7 @@ impl Transitions {
             heartbeat.beat();
             tokio::select! {
                 () = shutdown.draining() => {}
-                () = wake.notified() => tokio::time::sleep(PAUSE).await,
+                () = bell.rung() => tokio::time::sleep(PAUSE).await,
                 _ = beat.tick() => {}
             }
         }

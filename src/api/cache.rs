@@ -20,7 +20,7 @@ use super::{
     Api, Error,
     access::{Admitted, Asking, Held},
     ask, caller,
-    consumers::{Asked, PATIENCE, Registration},
+    consumers::{Asked, Registration},
     encode::Encoder,
     freshness, now,
     query::{self, Query},
@@ -28,7 +28,7 @@ use super::{
     wait, watch,
 };
 use crate::{
-    auth::{Snapshot, Verb},
+    auth::{PATIENCE, Snapshot, Verb},
     cache::{Cursor, Position, Shard, Step, Use},
     object::{Key, Object, projection::View},
     proof::{ProofError, ReadThrough, ThroughError, Whole},

@@ -15,13 +15,10 @@ use std::{
 };
 
 use crate::{
-    auth::Subject,
+    auth::{PATIENCE, Subject},
     cache::{Hold, Item, Kind, Shard},
     proto,
 };
-
-/// How long a state is kept for a consumer that takes nothing.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// See the module's documentation.
 #[derive(Debug, Default)]

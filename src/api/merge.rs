@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     Error,
@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     cache::{
-        self, Cursor, Item, Phase, Position, ResetReason, Resolution, Select, Shard, State, Step,
-        Subscription, WakeScope,
+        self, Cursor, Doorbell, Item, Phase, Position, ResetReason, Resolution, Select, Shard,
+        State, Step, Subscription, WakeScope,
     },
     planted::{self, Bug},
 };
@@ -39,7 +39,7 @@ pub struct Merge<T> {
     reset: Option<Reset>,
     fail_on_gap: bool,
     min_interval: Option<Duration>,
-    notify: Arc<Notify>,
+    bell: Arc<Doorbell>,
 }
 
 /// One shard.
@@ -123,7 +123,7 @@ impl<T: Item> Merge<T> {
         places: &[(String, Place)],
         fail_on_gap: bool,
         min_interval: Option<Duration>,
-        (turn, notify): (u32, &Arc<Notify>),
+        (turn, bell): (u32, &Arc<Doorbell>),
     ) -> Self {
         let mut fresh = Vec::new();
         let mut parts = Vec::new();
@@ -136,7 +136,7 @@ impl<T: Item> Merge<T> {
             }
             parts.push(Part {
                 removals: shard.removals(),
-                _subscription: shard.subscribe_in_turn(turn, scopes.to_vec(), notify),
+                _subscription: shard.subscribe_in_turn(turn, scopes.to_vec(), bell),
                 shard,
                 start: place.map_or(Start::Nothing, |(_, place)| Start::Token(*place)),
                 position: None,
@@ -156,7 +156,7 @@ impl<T: Item> Merge<T> {
             }),
             fail_on_gap,
             min_interval,
-            notify: notify.clone(),
+            bell: bell.clone(),
         }
     }
 
@@ -541,7 +541,7 @@ impl<T: Item> Merge<T> {
                         place,
                         since,
                         doubted: doubt,
-                        _every: part.shard.subscribe(Vec::new(), &self.notify),
+                        _every: part.shard.subscribe(Vec::new(), &self.bell),
                     };
                 }
                 return Ok(match doubt {

@@ -2,14 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{merge::servable, query::Query, status::Error};
 use crate::{
-    cache::{Identity, Item, Kind, Shard, State},
+    cache::{Doorbell, Identity, Item, Kind, Shard, State},
     object::Object,
 };
 
@@ -115,14 +112,14 @@ pub async fn until<T: Item, R>(
     if let Some(ready) = ready() {
         return Some(ready);
     }
-    let notify = Arc::new(Notify::new());
-    let subscribe = |shard: &Arc<Shard<T>>| shard.subscribe(Vec::new(), &notify);
+    let bell = Arc::new(Doorbell::default());
+    let subscribe = |shard: &Arc<Shard<T>>| shard.subscribe(Vec::new(), &bell);
     let _subscriptions: Vec<_> = shards.iter().map(subscribe).collect();
     loop {
         if let Some(ready) = ready() {
             return Some(ready);
         }
-        timeout_at(until, notify.notified()).await.ok()?;
+        timeout_at(until, bell.rung()).await.ok()?;
     }
 }
 

@@ -15,10 +15,7 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, stream};
 use http_body::Frame;
 use tokio::{
-    sync::{
-        Notify,
-        oneshot::{self, error::TryRecvError},
-    },
+    sync::oneshot::{self, error::TryRecvError},
     time::{Instant, Sleep, sleep_until},
 };
 use tonic::{Status, body::Body};
@@ -44,7 +41,8 @@ use super::{
 use crate::{
     auth::{Room, Snapshot, Verb},
     cache::{
-        Identity, Kind, Phase, Position, Select, Shard, Status as ShardStatus, Subscription, Use,
+        Doorbell, Identity, Kind, Phase, Position, Select, Shard, Status as ShardStatus,
+        Subscription, Use,
     },
     object::Object,
     proof::Prover,
@@ -115,7 +113,8 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         + ask
             .bookmark_interval
             .unwrap_or(api.0.settings.bookmark_interval);
-    let notify = Arc::default();
+    let bell: Arc<Doorbell> = Arc::default();
+    let drained = bell.clone();
     let mut watch = Watch {
         used: kind.enter(),
         registration: api
@@ -123,7 +122,9 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
             .consumers
             .enter("WatchObjects", caller, Some(kind.clone()), asked),
         now: Instant::now(),
-        draining: api.0.shutdown.notice(&notify),
+        draining: api.0.shutdown.notice(move || {
+            drained.ring();
+        }),
         held,
         snapshot: None,
         has_told: false,
@@ -132,7 +133,7 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         turned: None,
         admitted,
         asking,
-        notify,
+        bell,
         waiting: Vec::new(),
         stream: None,
         doubts: Vec::new(),
@@ -197,7 +198,7 @@ struct Watch {
     registration: Registration,
     #[expect(dead_code, reason = "held, not read")]
     used: Use,
-    notify: Arc<Notify>,
+    bell: Arc<Doorbell>,
     draining: Notice,
     /// What the call was held against when it came, and is held against again and again.
     admitted: Admitted,
@@ -265,7 +266,7 @@ impl Watch {
             return Ok(true);
         }
         if self.waiting.is_empty() {
-            let subscribe = |shard: &Arc<Shard<Object>>| shard.subscribe(Vec::new(), &self.notify);
+            let subscribe = |shard: &Arc<Shard<Object>>| shard.subscribe(Vec::new(), &self.bell);
             self.waiting = self.kind.shards().iter().map(subscribe).collect();
         }
         let Some(identity) = self.kind.identity() else {
@@ -305,7 +306,7 @@ impl Watch {
                 &places,
                 self.ask.fail_on_gap,
                 self.ask.min_interval,
-                (self.asking.turn(), &self.notify),
+                (self.asking.turn(), &self.bell),
             ),
             query,
             told,
@@ -372,7 +373,7 @@ impl Watch {
         }
         tokio::select! {
             biased;
-            () = self.notify.notified() => {}
+            () = self.bell.rung() => {}
             // Acted on by whoever called.
             turn = self.held.turn() => self.turned = Some(turn),
             () = &mut self.alarm => {}
@@ -442,8 +443,8 @@ impl Watch {
             Next::Ahead(ahead) => match &self.api.0.prover {
                 Some(prover) => {
                     let (kind, identity) = (self.kind.clone(), open.identity.clone());
-                    let notify = self.notify.clone();
-                    let doubt = Doubt::new(ahead, prover.clone(), kind, identity, notify);
+                    let bell = self.bell.clone();
+                    let doubt = Doubt::new(ahead, prover.clone(), kind, identity, bell);
                     self.doubts.push(doubt);
                 }
                 None => open.merge.settle(&ahead, None)?,
@@ -716,7 +717,7 @@ impl Doubt {
         prover: Arc<Prover>,
         kind: Arc<Kind>,
         identity: Arc<Identity>,
-        notify: Arc<Notify>,
+        bell: Arc<Doorbell>,
     ) -> Self {
         let (answering, answer) = oneshot::channel();
         let (shard, since) = (ahead.shard.clone(), ahead.since);
@@ -726,7 +727,7 @@ impl Doubt {
                 Ok(revision) => drop(answering.send(revision)),
                 Err(_) => drop(answering),
             }
-            notify.notify_one();
+            bell.ring();
         });
         Self { ahead, answer }
     }

@@ -9,12 +9,11 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use tokio::sync::Notify;
 
 use super::{AppError, follow::World};
 use crate::{
     auth::Guard,
-    cache::{Catalog, Kind, WakeScope},
+    cache::{Catalog, Doorbell, Kind, WakeScope},
     config::{KindConfig, Place},
 };
 
@@ -73,7 +72,7 @@ fn config(name: &str) -> KindConfig {
 
 /// For ever. What changes while the guard is told is told once afterwards.
 async fn tell(kinds: Vec<Arc<Kind>>, guard: Guard) {
-    let changed = Arc::new(Notify::new());
+    let changed = Arc::new(Doorbell::default());
     // One that is configured may be watched only while somebody uses it.
     let _uses: Vec<_> = kinds.iter().map(|kind| kind.enter()).collect();
     let shards: Vec<_> = kinds.iter().flat_map(|kind| kind.shards()).collect();
@@ -84,7 +83,7 @@ async fn tell(kinds: Vec<Arc<Kind>>, guard: Guard) {
     let digests = || shards.iter().map(|shard| Some(shard.state()?.digest));
     let mut known: Vec<Option<u64>> = digests().collect();
     loop {
-        changed.notified().await;
+        changed.rung().await;
         let now: Vec<_> = digests().collect();
         if is_news(&known, &now) {
             guard.permissions_changed().await;

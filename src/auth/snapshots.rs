@@ -38,8 +38,8 @@ struct Taken {
 #[derive(Debug)]
 pub struct Snapshot([(Arc<Snapshots>, u64); 2]);
 
-/// For so long a state is kept for somebody who takes nothing of it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a state is kept for somebody who takes nothing of it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often those are looked for that stand still, where there is room for no more.
 const SWEEP: Duration = Duration::from_secs(1);
 

@@ -11,10 +11,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
 
 use super::{
     Item, Segment, State, WakeScope,
+    doorbell::Doorbell,
     wake::{Subscription, Wakers},
 };
 
@@ -217,10 +217,10 @@ impl<T: Item> Shard<T> {
         self.unproven.load(Ordering::Relaxed)
     }
 
-    /// Gives `notify` a permit for each publication in one of the scopes and for what concerns everybody; with
+    /// Rings `bell` for each publication in one of the scopes and for what concerns everybody; with
     /// no scope, for every publication, bookmarks included. Ends with the subscription.
-    pub fn subscribe(&self, scopes: Vec<WakeScope>, notify: &Arc<Notify>) -> Subscription {
-        self.subscribe_in_turn(0, scopes, notify)
+    pub fn subscribe(&self, scopes: Vec<WakeScope>, bell: &Arc<Doorbell>) -> Subscription {
+        self.subscribe_in_turn(0, scopes, bell)
     }
 
     /// The same for one of many who wait: those of a lower turn are woken first.
@@ -228,9 +228,9 @@ impl<T: Item> Shard<T> {
         &self,
         turn: u32,
         scopes: Vec<WakeScope>,
-        notify: &Arc<Notify>,
+        bell: &Arc<Doorbell>,
     ) -> Subscription {
-        self.wakers.subscribe(scopes, notify, turn)
+        self.wakers.subscribe(scopes, bell, turn)
     }
 
     /// For [`crate::planted`]: whether somebody has not looked at what was published before.

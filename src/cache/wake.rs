@@ -2,9 +2,10 @@
 //!
 //! An index by scope, since with a thousand consumers of one pod each, waking all for every change would cost
 //! more than sending it. Where many wait for the same, one wave of waking has time to be served before the next
-//! begins: what is published meanwhile goes with that, in fewer and larger frames. Who has not looked since the wave
-//! before is not waited for, or a thousand who read nothing would hold up all who do. Within a wave everybody's first
-//! stream comes before anybody's second, so that whoever has a thousand delays those who have one by little.
+//! begins: what is published meanwhile goes with that, in fewer and larger frames. Who was not waiting has no part in
+//! that, or a thousand who read nothing would hold up all who do. Everybody's first stream comes before anybody's
+//! second, and whatever somebody has beyond [`PROMPT`] has waves of its own, after those of all others: whoever has a
+//! thousand streams holds up those who have one by little.
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map},
@@ -12,21 +13,24 @@ use std::{
     time::Duration,
 };
 
-use futures::FutureExt;
 use tokio::{
     runtime,
-    sync::Notify,
     time::{Instant, sleep_until},
 };
 
+use super::doorbell::Doorbell;
 use crate::object::Key;
 
-/// What one subscriber is given to be served in: several times what that takes, so that there is room beside it.
+/// What one who waited is given to be served in: several times what that takes, so that there is room beside it.
 const SERVING: Duration = Duration::from_micros(20);
 /// Waves that are served sooner than this follow one another as they come: a timer is no finer.
 const SHORTEST: Duration = Duration::from_millis(1);
 /// However many there are, a change waits for no longer than this.
 const LONGEST: Duration = Duration::from_millis(20);
+/// So many streams of one caller are served with everybody's.
+const PROMPT: u32 = 16;
+/// What the others wait for: less is no head start.
+const HEAD_START: Duration = Duration::from_micros(500);
 
 /// Which changes a subscriber wants to be woken for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,18 +48,30 @@ struct Index {
     next: u64,
     scopes: HashMap<WakeScope, Waiting>,
     /// Woken by every publication, bookmarks included.
-    revisions: HashMap<u64, Arc<Notify>>,
+    revisions: HashMap<u64, Arc<Doorbell>>,
 }
 
 /// Those who wait for one scope.
 #[derive(Debug, Default)]
 struct Waiting {
+    /// Whose turn is within [`PROMPT`], and the rest.
+    groups: [Group; 2],
+}
+
+/// Those of them who are woken together.
+#[derive(Debug, Default)]
+struct Group {
     /// By turn, and within one in the order in which they came.
-    subscribers: BTreeMap<(u32, u64), Arc<Notify>>,
-    /// Until when the last wave is being served; `None` where nobody need wait for that.
+    subscribers: BTreeMap<(u32, u64), Arc<Doorbell>>,
+    /// Until when there is a wave before them that is being served; `None` where nobody need wait for that.
     busy_until: Option<Instant>,
     /// Whether a wave is due then.
     due: bool,
+}
+
+/// Which group a subscriber is of.
+fn group(turn: u32) -> usize {
+    usize::from(turn >= PROMPT)
 }
 
 /// The subscribers of a shard.
@@ -77,27 +93,24 @@ impl Wakers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `notify` gets a permit for each publication that touches one of the scopes, or, where `scopes` is
-    /// empty, for every publication at all, bookmarks included. Those of a lower `turn` are woken first.
+    /// `bell` is rung by each publication that touches one of the scopes, or, where `scopes` is
+    /// empty, by every publication at all, bookmarks included. Those of a lower `turn` are woken first.
     pub(super) fn subscribe(
         self: &Arc<Self>,
         scopes: Vec<WakeScope>,
-        notify: &Arc<Notify>,
+        bell: &Arc<Doorbell>,
         turn: u32,
     ) -> Subscription {
         let mut index = self.index();
         let id = index.next;
         index.next += 1;
         if scopes.is_empty() {
-            index.revisions.insert(id, notify.clone());
+            index.revisions.insert(id, bell.clone());
         }
         for scope in &scopes {
-            index
-                .scopes
-                .entry(scope.clone())
-                .or_default()
+            index.scopes.entry(scope.clone()).or_default().groups[group(turn)]
                 .subscribers
-                .insert((turn, id), notify.clone());
+                .insert((turn, id), bell.clone());
         }
         Subscription {
             wakers: Arc::downgrade(self),
@@ -111,8 +124,8 @@ impl Wakers {
     /// before has been served.
     pub(super) fn wake<'a>(self: &Arc<Self>, keys: impl Iterator<Item = &'a Key>) {
         let mut index = self.index();
-        for notify in index.revisions.values() {
-            notify.notify_one();
+        for bell in index.revisions.values() {
+            bell.ring();
         }
         let mut any = false;
         let narrow = index.scopes.len() > usize::from(index.scopes.contains_key(&WakeScope::All));
@@ -137,57 +150,43 @@ impl Wakers {
         let hash_map::Entry::Occupied(mut waiting) = index.scopes.entry(scope) else {
             return;
         };
-        if waiting.get().due {
-            return;
-        }
-        let Some(until) = waiting.get().busy_until else {
-            return waiting.get_mut().wave();
-        };
-        match runtime::Handle::try_current() {
-            Ok(runtime) if Instant::now() < until => {
-                waiting.get_mut().due = true;
-                let scope = waiting.key().clone();
-                let wakers = Arc::downgrade(self);
-                runtime.spawn(async move {
-                    sleep_until(until).await;
-                    if let Some(wakers) = wakers.upgrade()
-                        && let Some(waiting) = wakers.index().scopes.get_mut(&scope)
-                    {
-                        waiting.wave();
-                    }
-                });
+        for at in 0..waiting.get().groups.len() {
+            let group = &mut waiting.get_mut().groups[at];
+            if group.due || group.subscribers.is_empty() {
+                continue;
             }
-            _ => waiting.get_mut().wave(),
+            let until = group.busy_until.filter(|until| Instant::now() < *until);
+            match (until, runtime::Handle::try_current()) {
+                (Some(until), Ok(runtime)) => {
+                    group.due = true;
+                    let scope = waiting.key().clone();
+                    runtime.spawn(Self::wave_later(Arc::downgrade(self), until, scope, at));
+                }
+                _ => waiting.get_mut().wave(at),
+            }
+        }
+    }
+
+    async fn wave_later(wakers: Weak<Self>, until: Instant, scope: WakeScope, group: usize) {
+        sleep_until(until).await;
+        if let Some(wakers) = wakers.upgrade()
+            && let Some(waiting) = wakers.index().scopes.get_mut(&scope)
+        {
+            waiting.wave(group);
         }
     }
 
     /// Wakes everybody, for what concerns them all (the kind's state, a new history).
     pub(super) fn wake_all(&self) {
         let index = self.index();
-        for notify in index
-            .scopes
-            .values()
-            .flat_map(|waiting| waiting.subscribers.values())
-            .chain(index.revisions.values())
-        {
-            notify.notify_one();
+        for bell in index.bells() {
+            bell.ring();
         }
     }
 
     /// Whether some subscriber was woken and has not looked since.
     pub(super) fn is_awaited(&self) -> bool {
-        let index = self.index();
-        let waiting = index.scopes.values();
-        let mut all = waiting
-            .flat_map(|waiting| waiting.subscribers.values())
-            .chain(index.revisions.values());
-        all.any(|notify| {
-            let woken = is_woken(notify);
-            if woken {
-                notify.notify_one();
-            }
-            woken
-        })
+        self.index().bells().any(|bell| bell.is_rung())
     }
 
     #[cfg(test)]
@@ -197,21 +196,41 @@ impl Wakers {
     }
 }
 
-/// Whether a subscriber was woken and has not looked since, which it then may do without having been woken.
-fn is_woken(notify: &Notify) -> bool {
-    notify.notified().now_or_never().is_some()
+impl Index {
+    fn bells(&self) -> impl Iterator<Item = &Arc<Doorbell>> {
+        let groups = self.scopes.values().flat_map(|waiting| &waiting.groups);
+        groups
+            .flat_map(|group| group.subscribers.values())
+            .chain(self.revisions.values())
+    }
 }
 
 impl Waiting {
-    fn wave(&mut self) {
-        let mut looking = 0;
-        for notify in self.subscribers.values() {
-            looking += u32::from(!is_woken(notify));
-            notify.notify_one();
+    /// Wakes a group, and gives it its time.
+    fn wave(&mut self, at: usize) {
+        let (before, after) = self.groups.split_at_mut(at + 1);
+        let served = before[at].wave();
+        for later in after.iter_mut().filter(|_| served >= HEAD_START) {
+            later.busy_until = later.busy_until.max(Some(Instant::now() + served));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.groups.iter().all(|group| group.subscribers.is_empty())
+    }
+}
+
+impl Group {
+    /// Wakes all; how long it takes to serve them.
+    fn wave(&mut self) -> Duration {
+        let mut woken = 0;
+        for bell in self.subscribers.values() {
+            woken += u32::from(bell.ring());
         }
         self.due = false;
-        let served = SERVING.saturating_mul(looking).min(LONGEST);
+        let served = SERVING.saturating_mul(woken).min(LONGEST);
         self.busy_until = (served >= SHORTEST).then(|| Instant::now() + served);
+        served
     }
 }
 
@@ -224,8 +243,9 @@ impl Drop for Subscription {
         index.revisions.remove(&self.id);
         for scope in &self.scopes {
             if let Some(waiting) = index.scopes.get_mut(scope) {
-                waiting.subscribers.remove(&(self.turn, self.id));
-                if waiting.subscribers.is_empty() {
+                let group = &mut waiting.groups[group(self.turn)];
+                group.subscribers.remove(&(self.turn, self.id));
+                if waiting.is_empty() {
                     index.scopes.remove(scope);
                 }
             }
@@ -237,17 +257,24 @@ impl Drop for Subscription {
 mod tests {
     use std::sync::Arc;
 
-    use tokio::{sync::Notify, time::advance};
+    use futures::FutureExt;
+    use tokio::time::advance;
 
-    use super::{LONGEST, Subscription, WakeScope, Wakers, is_woken as woken};
+    use super::{Doorbell, LONGEST, PROMPT, Subscription, WakeScope, Wakers};
     use crate::object::Key;
 
+    /// Looks; whether it was woken for that.
+    fn woken(bell: &Doorbell) -> bool {
+        bell.rung().now_or_never().is_some()
+    }
+
     /// A thousand who wait for any change.
-    fn many(wakers: &Arc<Wakers>) -> (Vec<Arc<Notify>>, Vec<Subscription>) {
+    fn many(wakers: &Arc<Wakers>) -> (Vec<Arc<Doorbell>>, Vec<Subscription>) {
         let all = (0..1_000).map(|_| {
-            let notify = Arc::new(Notify::new());
-            let subscription = wakers.subscribe(vec![WakeScope::All], &notify, 0);
-            (notify, subscription)
+            let bell = Arc::new(Doorbell::default());
+            assert!(!woken(&bell), "it waits");
+            let subscription = wakers.subscribe(vec![WakeScope::All], &bell, 0);
+            (bell, subscription)
         });
         all.unzip()
     }
@@ -256,7 +283,7 @@ mod tests {
     fn a_change_wakes_those_whose_scope_it_is_in_and_nobody_else() {
         let wakers = Arc::new(Wakers::default());
         let [all, namespace, one, other, revision] =
-            std::array::from_fn(|_| Arc::new(Notify::new()));
+            std::array::from_fn(|_| Arc::new(Doorbell::default()));
         let key = Key::new("a", "x");
         let _all = wakers.subscribe(vec![WakeScope::All], &all, 0);
         let _namespace = wakers.subscribe(vec![WakeScope::Namespace("a".into())], &namespace, 0);
@@ -279,13 +306,13 @@ mod tests {
     #[test]
     fn a_dropped_subscription_leaves_nothing_behind() {
         let wakers = Arc::new(Wakers::default());
-        let notify = Arc::new(Notify::new());
+        let bell = Arc::new(Doorbell::default());
         let scopes = vec![
             WakeScope::Namespace("a".into()),
             WakeScope::Namespace("b".into()),
         ];
-        drop(wakers.subscribe(scopes, &notify, 0));
-        drop(wakers.subscribe(Vec::new(), &notify, 0));
+        drop(wakers.subscribe(scopes, &bell, 0));
+        drop(wakers.subscribe(Vec::new(), &bell, 0));
         assert!(wakers.is_empty());
     }
 
@@ -293,7 +320,7 @@ mod tests {
     async fn many_who_wait_for_the_same_are_woken_again_once_they_have_been_served() {
         let wakers = Arc::new(Wakers::default());
         let key = Key::new("a", "x");
-        let [all, one] = std::array::from_fn(|_| Arc::new(Notify::new()));
+        let [all, one] = std::array::from_fn(|_| Arc::new(Doorbell::default()));
         let _all = wakers.subscribe(vec![WakeScope::All], &all, 0);
         let _many = many(&wakers);
         let _one = wakers.subscribe(vec![WakeScope::One(key.clone())], &one, 0);
@@ -306,7 +333,7 @@ mod tests {
         assert!(!woken(&all));
         advance(LONGEST / 2).await;
         assert!(!woken(&all));
-        tokio::time::timeout(LONGEST, all.notified())
+        tokio::time::timeout(LONGEST, all.rung())
             .await
             .expect("nobody is forgotten");
         assert!(!woken(&all), "one wave for both");
@@ -321,10 +348,10 @@ mod tests {
         let wakers = Arc::new(Wakers::default());
         let woken = Arc::new(std::sync::Mutex::new(Vec::new()));
         for turn in [2, 0, 1, 0] {
-            let (notify, woken) = (Arc::new(Notify::new()), woken.clone());
-            let subscription = wakers.subscribe(vec![WakeScope::All], &notify, turn);
+            let (bell, woken) = (Arc::new(Doorbell::default()), woken.clone());
+            let subscription = wakers.subscribe(vec![WakeScope::All], &bell, turn);
             tokio::spawn(async move {
-                notify.notified().await;
+                bell.rung().await;
                 woken.lock().unwrap().push(turn);
                 drop(subscription);
             });
@@ -338,22 +365,55 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_thousand_who_do_not_look_hold_up_nobody() {
+    async fn what_one_caller_has_beyond_its_prompt_streams_holds_up_nobody_else() {
         let wakers = Arc::new(Wakers::default());
         let key = Key::new("a", "x");
-        let all = Arc::new(Notify::new());
+        let waiting = |turns: std::ops::Range<u32>| -> Vec<_> {
+            let subscribed = turns.map(|turn| {
+                let bell = Arc::new(Doorbell::default());
+                assert!(!woken(&bell), "it waits");
+                let subscription = wakers.subscribe(vec![WakeScope::All], &bell, turn);
+                (bell, subscription)
+            });
+            subscribed.collect()
+        };
+        let others: Vec<_> = (0..30).flat_map(|_| waiting(0..1)).collect();
+        let greedy = waiting(0..1_000);
+        let (prompt, rest) = greedy.split_at(PROMPT as usize);
+        let how_many = |of: &[(Arc<Doorbell>, Subscription)]| {
+            of.iter().filter(|(bell, _)| woken(bell)).count()
+        };
+        for round in 0..3 {
+            // Waits again, all of it.
+            for (bell, _) in others.iter().chain(&greedy) {
+                assert!(!woken(bell), "in round {round}");
+            }
+            wakers.wake([key.clone()].iter());
+            assert_eq!(how_many(&others), others.len(), "at once, each time");
+            assert_eq!(how_many(prompt), prompt.len());
+            assert_eq!(how_many(rest), 0, "after them");
+            advance(LONGEST * 2).await;
+            tokio::task::yield_now().await;
+            assert_eq!(how_many(rest), rest.len(), "nobody is forgotten");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_who_do_not_look_hold_up_nobody_after_their_first_wave() {
+        let wakers = Arc::new(Wakers::default());
+        let key = Key::new("a", "x");
+        let all = Arc::new(Doorbell::default());
         let _all = wakers.subscribe(vec![WakeScope::All], &all, 0);
         let (asleep, _subscriptions) = many(&wakers);
         wakers.wake([key.clone()].iter());
         assert!(woken(&all));
-        // Whether any of them looks is known when they are to be woken again.
         advance(LONGEST).await;
         for _ in 0..3 {
             wakers.wake([key.clone()].iter());
             assert!(woken(&all), "at once");
         }
         assert!(
-            asleep.iter().all(|notify| woken(notify)),
+            asleep.iter().all(|bell| woken(bell)),
             "and nobody is forgotten"
         );
     }
@@ -365,7 +425,7 @@ mod tests {
         let (all, _subscriptions) = many(&wakers);
         for _ in 0..3 {
             wakers.wake([key.clone()].iter());
-            assert!(all.iter().all(|notify| woken(notify)));
+            assert!(all.iter().all(|bell| woken(bell)));
         }
     }
 }

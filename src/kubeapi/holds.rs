@@ -7,13 +7,10 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use crate::{cache::Hold, object::Object};
-
-/// How long a state is kept for a reader that takes nothing.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+use crate::{auth::PATIENCE, cache::Hold, object::Object};
 
 /// What is kept for a reader, until it has taken nothing for too long.
 pub(super) trait Kept: fmt::Debug + Send {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    auth::{self, Calls},
+    auth::{self, Calls, PATIENCE},
     cache::{Cause, History, Kind, Limits, Phase, Unreadable, Writer, kind::tests::pods},
     object::{Decoder, Pruner, prune::PruneRules},
 };
@@ -709,7 +709,7 @@ async fn a_reader_that_takes_nothing_loses_its_list_and_harms_nobody() {
     let response = world.send("GET", "/api/v1/pods", "*/*").await;
     let mut body = response.into_body();
     assert!(body.frame().await.unwrap().is_ok());
-    tokio::time::advance(holds::PATIENCE + Duration::from_secs(1)).await;
+    tokio::time::advance(PATIENCE + Duration::from_secs(1)).await;
     world.api.0.holds.expire(now());
     assert!(body.frame().await.unwrap().is_err(), "it is cut, not ended");
 }
@@ -734,7 +734,7 @@ async fn a_page_is_made_as_it_is_read_and_taken_from_a_reader_that_takes_nothing
 
     let mut body = world.send("GET", page, "*/*").await.into_body();
     assert!(body.frame().await.unwrap().is_ok());
-    tokio::time::advance(holds::PATIENCE + Duration::from_secs(1)).await;
+    tokio::time::advance(PATIENCE + Duration::from_secs(1)).await;
     world.api.0.holds.expire(now());
     assert!(body.frame().await.unwrap().is_err(), "it is cut, not ended");
 }

@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::Notify, time::timeout};
+use tokio::time::timeout;
 
 use super::{read::Resource, status::Status};
 use crate::{
-    cache::{Phase, Shard, State},
+    cache::{Doorbell, Phase, Shard, State},
     object::Object,
 };
 
@@ -62,14 +62,14 @@ async fn ready<R>(
     if let Some(found) = found() {
         return Some(found);
     }
-    let notify = Arc::new(Notify::new());
-    let _subscription = shard.subscribe(Vec::new(), &notify);
+    let bell = Arc::new(Doorbell::default());
+    let _subscription = shard.subscribe(Vec::new(), &bell);
     let search = async {
         loop {
             if let Some(found) = found() {
                 return found;
             }
-            notify.notified().await;
+            bell.rung().await;
         }
     };
     timeout(patience, search).await.ok()

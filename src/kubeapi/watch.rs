@@ -8,10 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{
@@ -24,7 +21,9 @@ use super::{
 };
 use crate::{
     auth::Snapshot,
-    cache::{Cursor, Encoded, Entry, Select, Selection, Shard, State, Step, Subscription, Use},
+    cache::{
+        Cursor, Doorbell, Encoded, Entry, Select, Selection, Shard, State, Step, Subscription, Use,
+    },
     object::Object,
 };
 
@@ -46,7 +45,7 @@ pub(super) struct Watch {
     pub(super) bookmarks: bool,
     pub(super) deadline: Instant,
     pub(super) next_bookmark: Instant,
-    pub(super) notify: Arc<Notify>,
+    pub(super) bell: Arc<Doorbell>,
     pub(super) _subscription: Subscription,
     pub(super) reader: Option<Box<dyn Reader>>,
     pub(super) draining: std::pin::Pin<Box<WaitForCancellationFutureOwned>>,
@@ -292,7 +291,7 @@ impl Watch {
                 self.place = Place::Over;
                 last.unwrap_or_default()
             }
-            () = self.notify.notified() => Bytes::new(),
+            () = self.bell.rung() => Bytes::new(),
             () = sleep_until(due) => {
                 if due >= self.deadline {
                     self.place = Place::Over;

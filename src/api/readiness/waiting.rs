@@ -8,10 +8,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until, timeout_at},
-};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::Status;
 
 use super::{Case, Seen, key, shown, sight::Sight};
@@ -23,7 +20,7 @@ use crate::{
         consumers::{Asked, Caller, Registration},
         now,
     },
-    cache::{Subscription, WakeScope},
+    cache::{Doorbell, Subscription, WakeScope},
     object::{Key, Object},
     proto::{self, WaitFor, WaitOutcome},
     readiness::{Basis, Finding, Standing, State, Verdict},
@@ -50,7 +47,7 @@ pub(super) struct Waiting {
     want: Want,
     arrived: std::time::Instant,
     until: Instant,
-    notify: Arc<Notify>,
+    bell: Arc<Doorbell>,
     _wakes: Vec<Subscription>,
     asked: bool,
     /// What was last told of each target.
@@ -137,12 +134,12 @@ impl Waiting {
             targets.push(target);
             all = all.and(admitted);
         }
-        let notify = Arc::new(Notify::new());
+        let bell = Arc::new(Doorbell::default());
         let wake = |target: &Target| {
             let scope = || vec![WakeScope::One(target.key.clone())];
-            let own = target.case.judged.shard().subscribe(scope(), &notify);
+            let own = target.case.judged.shard().subscribe(scope(), &bell);
             let shards = target.case.kind.shards().iter();
-            let objects = shards.map(|shard| shard.subscribe(scope(), &notify));
+            let objects = shards.map(|shard| shard.subscribe(scope(), &bell));
             std::iter::once(own).chain(objects).collect::<Vec<_>>()
         };
         Ok(Self {
@@ -152,7 +149,7 @@ impl Waiting {
             want,
             arrived: now(),
             until: Instant::now() + timeout,
-            notify,
+            bell,
             asked: false,
             told: HashMap::new(),
             begun: false,
@@ -222,7 +219,7 @@ impl Waiting {
             }
             let look = Instant::now() + LOOK;
             tokio::select! {
-                () = self.notify.notified() => {}
+                () = self.bell.rung() => {}
                 () = sleep_until(look.min(self.until)) => {}
             }
         }

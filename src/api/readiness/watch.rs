@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use futures::{Stream, stream};
 use prost::Message;
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::{Case, scope::Cases, scope::TOKEN, shown, sight::Sight};
@@ -22,7 +22,7 @@ use crate::{
         token::{Token, TokenPosition},
     },
     auth::{Room, Snapshot},
-    cache::{Cause, Event, Position, Select, Status as ShardStatus, WakeScope, What},
+    cache::{Cause, Doorbell, Event, Position, Select, Status as ShardStatus, WakeScope, What},
     proto::{self, DeleteCause, EventType, MarkType, ReadinessChanges},
     readiness::Verdict,
 };
@@ -36,7 +36,7 @@ pub(super) struct Watch {
     max_batch: usize,
     bookmark_interval: std::time::Duration,
     bookmark_at: Instant,
-    notify: Arc<Notify>,
+    bell: Arc<Doorbell>,
     merge: Merge<Verdict>,
     registration: Registration,
     /// Events on their way out, and what is reached by them.
@@ -89,7 +89,7 @@ impl Watch {
         let interval = ask::bookmark_interval(request.bookmark_interval)?;
         let bookmark_interval = interval.unwrap_or(api.0.settings.bookmark_interval);
         let asked = super::asked(scope);
-        let notify = Arc::new(Notify::new());
+        let bell = Arc::new(Doorbell::default());
         let shards = cases.all.iter().map(|case| case.judged.shard().clone());
         let merge = Merge::new(
             "what is judged",
@@ -98,7 +98,7 @@ impl Watch {
             &places,
             on_gap == proto::OnGap::Fail,
             None,
-            (asking.turn(), &notify),
+            (asking.turn(), &bell),
         );
         Ok(Self {
             registration: api.0.consumers.enter("WatchReadiness", caller, None, asked),
@@ -107,7 +107,7 @@ impl Watch {
             max_batch: ask::max_batch(request.max_batch_bytes)?,
             bookmark_interval,
             bookmark_at: Instant::now() + bookmark_interval,
-            notify,
+            bell,
             merge,
             work: None,
             out: VecDeque::new(),
@@ -179,7 +179,7 @@ impl Watch {
         tokio::select! {
             // Looked at again by whoever called.
             _ = self.held.ended() => {}
-            () = self.notify.notified() => {}
+            () = self.bell.rung() => {}
             () = tokio::time::sleep_until(self.bookmark_at) => {}
             () = shutdown.draining() => {}
         }
