@@ -87,6 +87,11 @@ impl Load {
                 of(|run| run.other),
             );
         }
+        let ratios: Vec<_> = all
+            .p99_ratios()
+            .map(|ratio| format!("{ratio:.2}"))
+            .collect();
+        println!("p99 to the readers' alone, by pairs: {}", ratios.join(" "));
         all
     }
 
@@ -157,8 +162,12 @@ impl Load {
 impl Pairs {
     /// The readers' p99 beside the other one to that alone, in the middle pair.
     pub fn p99_ratio(&self) -> f64 {
+        median(self.p99_ratios().collect())
+    }
+
+    fn p99_ratios(&self) -> impl Iterator<Item = f64> {
         let pairs = self.beside.iter().zip(&self.alone);
-        median(pairs.map(|(a, b)| a.p99 / b.p99).collect())
+        pairs.map(|(a, b)| a.p99 / b.p99)
     }
 
     /// The largest of a number of the runs beside the other one.

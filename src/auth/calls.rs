@@ -114,7 +114,7 @@ struct Own {
 pub struct Slot {
     calls: Calls,
     user: String,
-    /// How many its identity had open when it came.
+    /// How many its identity had open when it came; none where nobody is asked who it is.
     turn: u32,
     in_flight: Arc<InFlight>,
     snapshots: Arc<Snapshots>,
@@ -187,7 +187,11 @@ impl Calls {
         }
         own.next = next;
         each.next = next_of_all;
-        let turn = u32::try_from(own.open).unwrap_or(u32::MAX);
+        let turn = match user {
+            // Many, for all that is known.
+            "" => 0,
+            _ => u32::try_from(own.open).unwrap_or(u32::MAX),
+        };
         own.open += 1;
         self.0.open.fetch_add(1, Ordering::Relaxed);
         self.0.show_bytes();

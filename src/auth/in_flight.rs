@@ -136,7 +136,7 @@ impl Room {
         self.0.left.load(Ordering::SeqCst)
     }
 
-    /// How many calls of its identity were open when it began.
+    /// How many calls of its identity were open when it began; none where nobody is asked who it is.
     pub fn turn(&self) -> u32 {
         self.0.turn
     }

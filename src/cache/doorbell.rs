@@ -1,6 +1,6 @@
-//! Wakes one task, and knows whether that is waiting.
+//! Wakes one task, and knows whether that is waiting, or has slept through it.
 //!
-//! Not tokio's `Notify`, which does not tell whoever rings whether anybody was waiting, and keeps a list of waiters under
+//! Not tokio's `Notify`, which does not tell whoever rings what became of that, and keeps a list of waiters under
 //! a lock where there is never more than one: with a thousand consumers on a shard that is the better part of a wave.
 
 use std::{
@@ -16,7 +16,7 @@ use futures::task::AtomicWaker;
 const BUSY: u8 = 0;
 /// It waits.
 const WAITING: u8 = 1;
-/// It was rung, and nobody has looked since.
+/// It was rung, and nobody has looked since; above this by how often it was rung since then.
 const RUNG: u8 = 2;
 
 /// See the module's documentation. One task at a time waits by it.
@@ -26,15 +26,33 @@ pub struct Doorbell {
     waiter: AtomicWaker,
 }
 
+/// What whoever rang found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Somebody waited, and is woken.
+    Waiting,
+    /// Nobody waits; the next wait ends at once.
+    Busy,
+    /// Nobody has looked since it was rung before, and so many times more.
+    Asleep(u8),
+}
+
 impl Doorbell {
-    /// Wakes who waits, or has its next wait end at once. Whether somebody was waiting.
-    pub fn ring(&self) -> bool {
-        // A swap also where it was rung before: what was published until now is seen by whoever answers it from now on.
-        let waited = self.state.swap(RUNG, Ordering::AcqRel) == WAITING;
-        if waited {
-            self.waiter.wake();
+    /// Wakes who waits, or has its next wait end at once.
+    pub fn ring(&self) -> Found {
+        let rung = |state| match state {
+            BUSY | WAITING => RUNG,
+            rung => rung.saturating_add(1),
+        };
+        // Written also where it was rung before: what was published until now is seen by whoever looks from now on.
+        match self.update(rung) {
+            WAITING => {
+                self.waiter.wake();
+                Found::Waiting
+            }
+            BUSY => Found::Busy,
+            rung => Found::Asleep(rung - RUNG),
         }
-        waited
     }
 
     /// Until it was rung; whoever waited looks then. Nothing is lost by giving up the wait.
@@ -43,27 +61,26 @@ impl Doorbell {
     }
 
     fn poll_rung(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.becomes(RUNG, BUSY) {
-            return Poll::Ready(());
-        }
         self.waiter.register(cx.waker());
-        // Whoever rings from here on finds the waker, and before is found here.
-        if !self.becomes(BUSY, WAITING) && self.becomes(RUNG, BUSY) {
-            return Poll::Ready(());
+        // Who rings from here on finds the waker; who rang before is found here.
+        let waits_or_looks = |state| match state {
+            BUSY | WAITING => WAITING,
+            _ => BUSY,
+        };
+        match self.update(waits_or_looks) {
+            BUSY | WAITING => Poll::Pending,
+            _ => Poll::Ready(()),
         }
-        Poll::Pending
     }
 
-    fn becomes(&self, from: u8, to: u8) -> bool {
-        let became = self
-            .state
-            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
-        became.is_ok()
+    /// The state before.
+    fn update(&self, to: impl FnMut(u8) -> u8) -> u8 {
+        self.state.update(Ordering::AcqRel, Ordering::Acquire, to)
     }
 
     /// Whether it was rung and nobody has looked since.
     pub(super) fn is_rung(&self) -> bool {
-        self.state.load(Ordering::Acquire) == RUNG
+        self.state.load(Ordering::Acquire) >= RUNG
     }
 }
 
@@ -83,20 +100,22 @@ mod tests {
 
     use futures::FutureExt;
 
-    use super::Doorbell;
+    use super::{Doorbell, Found, RUNG};
 
     #[test]
-    fn it_tells_whoever_rings_whether_somebody_was_waiting() {
+    fn it_tells_whoever_rings_what_became_of_that() {
         let bell = Doorbell::default();
-        assert!(!bell.ring(), "nobody has come to wait");
-        assert!(!bell.ring() && bell.is_rung());
-        assert!(bell.rung().now_or_never().is_some());
+        assert_eq!(bell.ring(), Found::Busy, "nobody has come to wait");
+        assert_eq!(bell.ring(), Found::Asleep(0));
+        assert!(bell.is_rung() && bell.rung().now_or_never().is_some());
         assert!(!bell.is_rung());
-        assert!(!bell.ring(), "whoever looks does not wait");
+        assert_eq!(bell.ring(), Found::Busy, "whoever looks does not wait");
         assert!(bell.rung().now_or_never().is_some());
         assert!(bell.rung().now_or_never().is_none());
-        assert!(bell.ring());
-        assert!(!bell.ring(), "it was told before");
+        assert_eq!(bell.ring(), Found::Waiting);
+        for times in 0..=u8::MAX {
+            assert_eq!(bell.ring(), Found::Asleep(times.min(u8::MAX - RUNG)));
+        }
         assert!(bell.rung().now_or_never().is_some());
     }
 

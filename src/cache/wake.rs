@@ -2,10 +2,10 @@
 //!
 //! An index by scope, since with a thousand consumers of one pod each, waking all for every change would cost
 //! more than sending it. Where many wait for the same, one wave of waking has time to be served before the next
-//! begins: what is published meanwhile goes with that, in fewer and larger frames. Who was not waiting has no part in
-//! that, or a thousand who read nothing would hold up all who do. Everybody's first stream comes before anybody's
-//! second, and whatever somebody has beyond [`PROMPT`] has waves of its own, after those of all others: whoever has a
-//! thousand streams holds up those who have one by little.
+//! begins: what is published meanwhile goes with that, in fewer and larger frames. Who was not waiting is given none,
+//! and who sleeps through several waves is looked at more rarely, or a thousand who read nothing would hold up all who
+//! do. Everybody's first stream comes before anybody's second, and whatever somebody has beyond [`PROMPT`] has waves of
+//! its own, after those of all others: whoever has a thousand streams holds up those who have one by little.
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map},
@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::doorbell::Doorbell;
+use super::doorbell::{Doorbell, Found};
 use crate::object::Key;
 
 /// What one who waited is given to be served in: several times what that takes, so that there is room beside it.
@@ -31,6 +31,8 @@ const LONGEST: Duration = Duration::from_millis(20);
 const PROMPT: u32 = 16;
 /// What the others wait for: less is no head start.
 const HEAD_START: Duration = Duration::from_micros(500);
+/// Who has slept through so many waves and one more has no part in them until it has looked again.
+const SLEPT: u8 = 3;
 
 /// Which changes a subscriber wants to be woken for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,9 +56,12 @@ struct Index {
 /// Those who wait for one scope.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Whose turn is within [`PROMPT`], and the rest.
-    groups: [Group; 2],
+    /// Whose turn is within [`PROMPT`], the others, and those of both who sleep.
+    groups: [Group; 3],
 }
+
+/// Where those are who sleep.
+const ASLEEP: usize = 2;
 
 /// Those of them who are woken together.
 #[derive(Debug, Default)]
@@ -69,7 +74,7 @@ struct Group {
     due: bool,
 }
 
-/// Which group a subscriber is of.
+/// Which group a subscriber is of who does not sleep.
 fn group(turn: u32) -> usize {
     usize::from(turn >= PROMPT)
 }
@@ -208,29 +213,42 @@ impl Index {
 impl Waiting {
     /// Wakes a group, and gives it its time.
     fn wave(&mut self, at: usize) {
-        let (before, after) = self.groups.split_at_mut(at + 1);
-        let served = before[at].wave();
-        for later in after.iter_mut().filter(|_| served >= HEAD_START) {
-            later.busy_until = later.busy_until.max(Some(Instant::now() + served));
+        let waking = &mut self.groups[at];
+        waking.due = false;
+        let mut woken = 0;
+        let belongs_elsewhere = |_: &(u32, u64), bell: &mut Arc<Doorbell>| {
+            let found = bell.ring();
+            // Who is busy will look, too.
+            woken += u32::from(matches!(found, Found::Waiting | Found::Busy));
+            match found {
+                Found::Asleep(times) => at != ASLEEP && times >= SLEPT,
+                Found::Waiting | Found::Busy => at == ASLEEP,
+            }
+        };
+        let moving: Vec<_> = waking
+            .subscribers
+            .extract_if(.., belongs_elsewhere)
+            .collect();
+        let now = Instant::now();
+        let served = SERVING.saturating_mul(woken).min(LONGEST);
+        waking.busy_until = (served >= SHORTEST).then(|| now + served);
+        for later in self.groups[at + 1..]
+            .iter_mut()
+            .filter(|_| served >= HEAD_START)
+        {
+            later.busy_until = later.busy_until.max(Some(now + served));
+        }
+        if at == ASLEEP || !moving.is_empty() {
+            self.groups[ASLEEP].busy_until = Some(now + LONGEST);
+        }
+        for (id, bell) in moving {
+            let to = if at == ASLEEP { group(id.0) } else { ASLEEP };
+            self.groups[to].subscribers.insert(id, bell);
         }
     }
 
     fn is_empty(&self) -> bool {
         self.groups.iter().all(|group| group.subscribers.is_empty())
-    }
-}
-
-impl Group {
-    /// Wakes all; how long it takes to serve them.
-    fn wave(&mut self) -> Duration {
-        let mut woken = 0;
-        for bell in self.subscribers.values() {
-            woken += u32::from(bell.ring());
-        }
-        self.due = false;
-        let served = SERVING.saturating_mul(woken).min(LONGEST);
-        self.busy_until = (served >= SHORTEST).then(|| Instant::now() + served);
-        served
     }
 }
 
@@ -243,8 +261,9 @@ impl Drop for Subscription {
         index.revisions.remove(&self.id);
         for scope in &self.scopes {
             if let Some(waiting) = index.scopes.get_mut(scope) {
-                let group = &mut waiting.groups[group(self.turn)];
-                group.subscribers.remove(&(self.turn, self.id));
+                for group in &mut waiting.groups {
+                    group.subscribers.remove(&(self.turn, self.id));
+                }
                 if waiting.is_empty() {
                     index.scopes.remove(scope);
                 }
@@ -260,7 +279,7 @@ mod tests {
     use futures::FutureExt;
     use tokio::time::advance;
 
-    use super::{Doorbell, LONGEST, PROMPT, Subscription, WakeScope, Wakers};
+    use super::{Doorbell, LONGEST, PROMPT, SLEPT, Subscription, WakeScope, Wakers};
     use crate::object::Key;
 
     /// Looks; whether it was woken for that.
@@ -408,14 +427,22 @@ mod tests {
         wakers.wake([key.clone()].iter());
         assert!(woken(&all));
         advance(LONGEST).await;
-        for _ in 0..3 {
+        for _ in 0..2 * u16::from(SLEPT) {
             wakers.wake([key.clone()].iter());
             assert!(woken(&all), "at once");
         }
-        assert!(
-            asleep.iter().all(|bell| woken(bell)),
-            "and nobody is forgotten"
-        );
+        for bell in &asleep {
+            assert!(woken(bell), "nobody is forgotten");
+            assert!(!woken(bell), "and waits again");
+        }
+        // What comes now reaches them, too, and when they have been woken once they are like others again.
+        wakers.wake([key.clone()].iter());
+        advance(LONGEST * 2).await;
+        tokio::task::yield_now().await;
+        assert!(asleep.iter().all(|bell| woken(bell) && !woken(bell)));
+        advance(LONGEST).await;
+        wakers.wake([key].iter());
+        assert!(asleep.iter().all(|bell| woken(bell)), "at once");
     }
 
     #[test]
