@@ -16,8 +16,10 @@ use futures::task::AtomicWaker;
 const BUSY: u8 = 0;
 /// It waits.
 const WAITING: u8 = 1;
-/// It was rung, and nobody has looked since; above this by how often it was rung since then.
+/// It was rung, and nobody has looked since.
 const RUNG: u8 = 2;
+/// Nor had when that was asked before.
+const ASLEEP: u8 = 3;
 
 /// See the module's documentation. One task at a time waits by it.
 #[derive(Default)]
@@ -33,8 +35,8 @@ pub enum Found {
     Waiting,
     /// Nobody waits; the next wait ends at once.
     Busy,
-    /// Nobody has looked since it was rung before, and so many times more.
-    Asleep(u8),
+    /// Nobody has looked since it was rung before.
+    Asleep,
 }
 
 impl Doorbell {
@@ -42,7 +44,7 @@ impl Doorbell {
     pub fn ring(&self) -> Found {
         let rung = |state| match state {
             BUSY | WAITING => RUNG,
-            rung => rung.saturating_add(1),
+            rung => rung,
         };
         // Written also where it was rung before: what was published until now is seen by whoever looks from now on.
         match self.update(rung) {
@@ -51,7 +53,7 @@ impl Doorbell {
                 Found::Waiting
             }
             BUSY => Found::Busy,
-            rung => Found::Asleep(rung - RUNG),
+            _ => Found::Asleep,
         }
     }
 
@@ -61,7 +63,9 @@ impl Doorbell {
     }
 
     fn poll_rung(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.waiter.register(cx.waker());
+        if !self.is_rung() {
+            self.waiter.register(cx.waker());
+        }
         // Who rings from here on finds the waker; who rang before is found here.
         let waits_or_looks = |state| match state {
             BUSY | WAITING => WAITING,
@@ -82,6 +86,15 @@ impl Doorbell {
     pub(super) fn is_rung(&self) -> bool {
         self.state.load(Ordering::Acquire) >= RUNG
     }
+
+    /// Whether it is as it was when this was asked last: rung, and nobody has looked.
+    pub(super) fn is_still_rung(&self) -> bool {
+        let asked = |state| match state {
+            RUNG => ASLEEP,
+            other => other,
+        };
+        self.update(asked) == ASLEEP
+    }
 }
 
 impl fmt::Debug for Doorbell {
@@ -100,23 +113,47 @@ mod tests {
 
     use futures::FutureExt;
 
-    use super::{Doorbell, Found, RUNG};
+    use super::{Doorbell, Found};
 
     #[test]
     fn it_tells_whoever_rings_what_became_of_that() {
         let bell = Doorbell::default();
         assert_eq!(bell.ring(), Found::Busy, "nobody has come to wait");
-        assert_eq!(bell.ring(), Found::Asleep(0));
+        assert_eq!(bell.ring(), Found::Asleep);
         assert!(bell.is_rung() && bell.rung().now_or_never().is_some());
         assert!(!bell.is_rung());
         assert_eq!(bell.ring(), Found::Busy, "whoever looks does not wait");
         assert!(bell.rung().now_or_never().is_some());
         assert!(bell.rung().now_or_never().is_none());
         assert_eq!(bell.ring(), Found::Waiting);
-        for times in 0..=u8::MAX {
-            assert_eq!(bell.ring(), Found::Asleep(times.min(u8::MAX - RUNG)));
-        }
         assert!(bell.rung().now_or_never().is_some());
+    }
+
+    #[test]
+    fn it_knows_whether_somebody_looked_since_that_was_asked() {
+        let bell = Doorbell::default();
+        assert!(!bell.is_still_rung());
+        bell.ring();
+        assert!(!bell.is_still_rung() && bell.is_still_rung());
+        assert_eq!(bell.ring(), Found::Asleep);
+        assert!(bell.is_still_rung() && bell.is_rung());
+        assert!(bell.rung().now_or_never().is_some());
+        assert!(!bell.is_still_rung() && !bell.is_rung());
+        bell.ring();
+        assert!(!bell.is_still_rung());
+        assert!(bell.rung().now_or_never().is_some());
+        bell.ring();
+        assert!(!bell.is_still_rung(), "it was looked at in between");
+    }
+
+    #[test]
+    fn whoever_slept_is_woken_like_others() {
+        let bell = Doorbell::default();
+        bell.ring();
+        assert!(!bell.is_still_rung() && bell.is_still_rung());
+        assert!(bell.rung().now_or_never().is_some());
+        assert!(bell.rung().now_or_never().is_none());
+        assert_eq!(bell.ring(), Found::Waiting);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 //! An index by scope, since with a thousand consumers of one pod each, waking all for every change would cost
 //! more than sending it. Where many wait for the same, one wave of waking has time to be served before the next
 //! begins: what is published meanwhile goes with that, in fewer and larger frames. Who was not waiting is given none,
-//! and who sleeps through several waves is looked at more rarely, or a thousand who read nothing would hold up all who
+//! and who sleeps through waves is looked at more rarely, or a thousand who read nothing would hold up all who
 //! do. Everybody's first stream comes before anybody's second, and whatever somebody has beyond [`PROMPT`] has waves of
 //! its own, after those of all others: whoever has a thousand streams holds up those who have one by little.
 
@@ -31,8 +31,6 @@ const LONGEST: Duration = Duration::from_millis(20);
 const PROMPT: u32 = 16;
 /// What the others wait for: less is no head start.
 const HEAD_START: Duration = Duration::from_micros(500);
-/// Who has slept through so many waves and one more has no part in them until it has looked again.
-const SLEPT: u8 = 3;
 
 /// Which changes a subscriber wants to be woken for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -72,10 +70,12 @@ struct Group {
     busy_until: Option<Instant>,
     /// Whether a wave is due then.
     due: bool,
+    /// When those are looked for next who sleep.
+    roll_call: Option<Instant>,
 }
 
 /// Which group a subscriber is of who does not sleep.
-fn group(turn: u32) -> usize {
+fn home(turn: u32) -> usize {
     usize::from(turn >= PROMPT)
 }
 
@@ -113,7 +113,7 @@ impl Wakers {
             index.revisions.insert(id, bell.clone());
         }
         for scope in &scopes {
-            index.scopes.entry(scope.clone()).or_default().groups[group(turn)]
+            index.scopes.entry(scope.clone()).or_default().groups[home(turn)]
                 .subscribers
                 .insert((turn, id), bell.clone());
         }
@@ -161,14 +161,14 @@ impl Wakers {
                 continue;
             }
             let until = group.busy_until.filter(|until| Instant::now() < *until);
-            match (until, runtime::Handle::try_current()) {
-                (Some(until), Ok(runtime)) => {
-                    group.due = true;
-                    let scope = waiting.key().clone();
-                    runtime.spawn(Self::wave_later(Arc::downgrade(self), until, scope, at));
-                }
-                _ => waiting.get_mut().wave(at),
-            }
+            let later = until.and_then(|until| Some((until, runtime::Handle::try_current().ok()?)));
+            let Some((until, runtime)) = later else {
+                waiting.get_mut().wave(at);
+                continue;
+            };
+            group.due = true;
+            let scope = waiting.key().clone();
+            runtime.spawn(Self::wave_later(Arc::downgrade(self), until, scope, at));
         }
     }
 
@@ -213,42 +213,59 @@ impl Index {
 impl Waiting {
     /// Wakes a group, and gives it its time.
     fn wave(&mut self, at: usize) {
-        let waking = &mut self.groups[at];
-        waking.due = false;
-        let mut woken = 0;
-        let belongs_elsewhere = |_: &(u32, u64), bell: &mut Arc<Doorbell>| {
-            let found = bell.ring();
-            // Who is busy will look, too.
-            woken += u32::from(matches!(found, Found::Waiting | Found::Busy));
-            match found {
-                Found::Asleep(times) => at != ASLEEP && times >= SLEPT,
-                Found::Waiting | Found::Busy => at == ASLEEP,
+        let (before, after) = self.groups.split_at_mut(at + 1);
+        let (served, somebody_sleeps) = before[at].wave();
+        if served >= HEAD_START {
+            let head_start = Some(Instant::now() + served);
+            for later in after {
+                later.busy_until = later.busy_until.max(head_start);
             }
-        };
-        let moving: Vec<_> = waking
-            .subscribers
-            .extract_if(.., belongs_elsewhere)
-            .collect();
+        }
+        if somebody_sleeps || at == ASLEEP {
+            self.call_roll(at);
+        }
+    }
+
+    /// Who did not look from one of these to the next sleeps; who has looked does not any more.
+    fn call_roll(&mut self, at: usize) {
         let now = Instant::now();
-        let served = SERVING.saturating_mul(woken).min(LONGEST);
-        waking.busy_until = (served >= SHORTEST).then(|| now + served);
-        for later in self.groups[at + 1..]
-            .iter_mut()
-            .filter(|_| served >= HEAD_START)
-        {
-            later.busy_until = later.busy_until.max(Some(now + served));
+        let group = &mut self.groups[at];
+        if group.roll_call.is_some_and(|next| now < next) {
+            return;
         }
-        if at == ASLEEP || !moving.is_empty() {
-            self.groups[ASLEEP].busy_until = Some(now + LONGEST);
-        }
-        for (id, bell) in moving {
-            let to = if at == ASLEEP { group(id.0) } else { ASLEEP };
+        let next = Some(now + LONGEST);
+        group.roll_call = next;
+        let belongs_elsewhere =
+            |_: &(u32, u64), bell: &mut Arc<Doorbell>| bell.is_still_rung() != (at == ASLEEP);
+        let moving = group.subscribers.extract_if(.., belongs_elsewhere);
+        for (id, bell) in moving.collect::<Vec<_>>() {
+            let to = if at == ASLEEP { home(id.0) } else { ASLEEP };
             self.groups[to].subscribers.insert(id, bell);
         }
+        let asleep = &mut self.groups[ASLEEP];
+        asleep.busy_until = asleep.busy_until.max(next);
     }
 
     fn is_empty(&self) -> bool {
         self.groups.iter().all(|group| group.subscribers.is_empty())
+    }
+}
+
+impl Group {
+    /// Wakes all: how long it takes to serve those who look, and whether somebody sleeps.
+    fn wave(&mut self) -> (Duration, bool) {
+        let (mut looking, mut asleep) = (0, false);
+        for bell in self.subscribers.values() {
+            match bell.ring() {
+                // Who is busy will look, too.
+                Found::Waiting | Found::Busy => looking += 1,
+                Found::Asleep => asleep = true,
+            }
+        }
+        self.due = false;
+        let served = SERVING.saturating_mul(looking).min(LONGEST);
+        self.busy_until = (served >= SHORTEST).then(|| Instant::now() + served);
+        (served, asleep)
     }
 }
 
@@ -279,7 +296,7 @@ mod tests {
     use futures::FutureExt;
     use tokio::time::advance;
 
-    use super::{Doorbell, LONGEST, PROMPT, SLEPT, Subscription, WakeScope, Wakers};
+    use super::{Doorbell, LONGEST, PROMPT, Subscription, WakeScope, Wakers};
     use crate::object::Key;
 
     /// Looks; whether it was woken for that.
@@ -427,9 +444,11 @@ mod tests {
         wakers.wake([key.clone()].iter());
         assert!(woken(&all));
         advance(LONGEST).await;
-        for _ in 0..2 * u16::from(SLEPT) {
+        for _ in 0..10 {
             wakers.wake([key.clone()].iter());
             assert!(woken(&all), "at once");
+            advance(LONGEST / 4).await;
+            tokio::task::yield_now().await;
         }
         for bell in &asleep {
             assert!(woken(bell), "nobody is forgotten");
