@@ -8,21 +8,35 @@
 //!
 //! grpc.health.v1 says the same as `/readyz`; see [`health`].
 
-use std::{fmt::Write as _, io, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    fmt::Write as _,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
     extract::{RawQuery, State},
-    http::{StatusCode, header},
+    http::{Request, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tower::ServiceExt;
 
 use crate::{
     cache::Catalog,
+    connections::{Connections, Place},
     heartbeat::Heartbeats,
+    patience::{Patient, Requests},
     shutdown::{Shutdown, Stage},
 };
 
@@ -50,6 +64,37 @@ pub struct Admin {
     pub shutdown: Shutdown,
 }
 
+/// Connections at once, and of one address: few ask here, and nobody is to keep them out.
+const CONNECTIONS: usize = 1024;
+const CONNECTIONS_OF_ONE: usize = 64;
+/// How long one is kept on which nothing is asked.
+const IDLE: Duration = Duration::from_secs(120);
+/// Largest header list that is read.
+const MAX_HEADERS: usize = 16 << 10;
+
+/// One connection, until it ends.
+async fn connection(stream: TcpStream, router: Router, _place: Place) {
+    let requests = Requests::default();
+    let io = Patient::new(stream).with_headers_of(&requests);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answering = requests.begin();
+        let answer = router.clone().oneshot(request);
+        async move {
+            let answer: Result<Response, Infallible> = answer.await;
+            drop(answering);
+            answer
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_buf_size(MAX_HEADERS)
+        .serve_connection(TokioIo::new(io), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
 /// One line of a check.
 struct Checked {
     name: String,
@@ -71,10 +116,30 @@ impl Admin {
     ///
     /// The listener fails.
     pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
-        let over = self.shutdown.over_owned();
-        axum::serve(listener, self.router())
-            .with_graceful_shutdown(over)
-            .await
+        listener.local_addr()?;
+        let mut over = std::pin::pin!(self.shutdown.over_owned());
+        let connections = Connections::new(CONNECTIONS, CONNECTIONS_OF_ONE);
+        let router = self.router();
+        let mut open = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = &mut over => return Ok(()),
+                accepted = listener.accept() => accepted,
+            };
+            while open.try_join_next().is_some() {}
+            match accepted {
+                Ok((stream, peer)) => {
+                    if let Some(place) = connections.enter_or_count(peer.ip()) {
+                        open.spawn(connection(stream, router.clone(), place));
+                    }
+                }
+                Err(error) => {
+                    // Out of file descriptors, mostly: others may close theirs.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
     }
 
     fn router(self) -> Router {

@@ -222,8 +222,16 @@ impl Api {
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .add_service(health)
-            .add_service(reflection.build_v1()?)
-            .add_service(reflection_alpha.build_v1alpha()?)
+            .add_service(
+                reflection
+                    .build_v1()?
+                    .max_decoding_message_size(MAX_REQUEST),
+            )
+            .add_service(
+                reflection_alpha
+                    .build_v1alpha()?
+                    .max_decoding_message_size(MAX_REQUEST),
+            )
             .add_service(cache::CacheService::new(self.clone()))
             .add_service(readiness::service(self.clone()))
             .add_service(introspection::service(self))

@@ -276,7 +276,8 @@ pub async fn run(
         shutdown.clone(),
     )
     .reading_through(Arc::new(through));
-    let acceptor = tls.map(|tls| Acceptor::new(tls, tls::Limits::default()));
+    // Handshakes of the one port leave room for those of the other.
+    let acceptor = || Some(Acceptor::new(tls.clone()?, tls::Limits::default()));
     let (consumers, beat) = (
         api.consumers().clone(),
         daemon.heartbeats.register("consumers"),
@@ -293,7 +294,7 @@ pub async fn run(
             prover,
             consumers: api.consumers().clone(),
             door,
-            tls: acceptor.clone(),
+            tls: acceptor(),
         };
         tokio::spawn(parts.serve(listener, shutdown.clone()))
     });
@@ -305,7 +306,7 @@ pub async fn run(
         shutdown: shutdown.clone(),
     };
     let admin_port = tokio::spawn(admin_port.serve(admin));
-    let grpc = tokio::spawn(api.serve(grpc, acceptor, health));
+    let grpc = tokio::spawn(api.serve(grpc, acceptor(), health));
     let checked = check_kinds(config, registry);
     let mut outcome = daemon.supervise(grpc, checked).await;
     if let Some(kube) = kube {
@@ -343,6 +344,7 @@ fn describe_metrics() {
     controller::aerospike::describe_metrics();
     readiness::describe_metrics();
     auth::describe_metrics();
+    crate::connections::describe_metrics();
     tls::describe_metrics();
     api::describe_metrics();
     kubeapi::describe_metrics();

@@ -19,7 +19,6 @@ mod budget;
 mod calls;
 pub(crate) mod certificate;
 mod changes;
-mod connections;
 #[cfg(test)]
 pub mod fake;
 mod guard;
@@ -41,7 +40,6 @@ pub use authenticate::{Authentication, CertificateTrust, Presented};
 pub use authorize::Urgency;
 pub use calls::{Calls, Limits, Slot};
 pub use changes::Due;
-pub use connections::{Connections, Place};
 pub use guard::{Guard, Settings};
 pub use identity::{Identity, Method, Subject};
 pub use in_flight::Room;
@@ -140,10 +138,6 @@ pub fn describe_metrics() {
     describe_gauge!(
         "informerd_snapshots_held",
         "Lists, and first states of streams, that are under way for callers."
-    );
-    describe_counter!(
-        "informerd_connections_refused_total",
-        "Connections that were cut at once because too many were open, of all or of their address."
     );
     describe_counter!(
         "informerd_auth_streams_ended_total",

@@ -5,6 +5,9 @@
 //! whose other end has gone without a word. Here the first has some seconds to say what it speaks; and where a
 //! shutdown is known, none once that has begun, and nobody is waited for then who is silent.
 //!
+//! In HTTP/2 a peer may change its settings only so often: h2 walks all streams of the connection for each change of
+//! their window, and with thousands of streams a stream of settings would have the processor for itself.
+//!
 //! In HTTP/1.1 a request must have all its headers soon after its first byte. (hyper's own time for headers begins with
 //! the idle time before them, so that it can be no shorter than a client keeps connections for later.)
 
@@ -36,6 +39,62 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The longest silence of a client, who is asked for a sign of life at once, while the server drains.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// Most changes of settings within [`SETTINGS_PER`]. Clients say theirs once, and some again after a while.
+const SETTINGS: u32 = 32;
+const SETTINGS_PER: Duration = Duration::from_secs(10);
+
+/// Follows the frames of HTTP/2, for how often settings change.
+#[derive(Debug, Default)]
+struct Frames {
+    /// What has come of a frame's header.
+    header: [u8; 9],
+    have: usize,
+    /// What is to come of its payload.
+    payload: usize,
+    settings: u32,
+    since: Option<Instant>,
+}
+
+impl Frames {
+    /// Whether settings changed too often.
+    fn follow(&mut self, mut bytes: &[u8]) -> bool {
+        const TYPE: u8 = 4;
+        const ACK: u8 = 1;
+        while !bytes.is_empty() {
+            if self.payload > 0 {
+                let skipped = self.payload.min(bytes.len());
+                self.payload -= skipped;
+                bytes = &bytes[skipped..];
+                continue;
+            }
+            let taken = (self.header.len() - self.have).min(bytes.len());
+            self.header[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
+            self.have += taken;
+            bytes = &bytes[taken..];
+            if self.have < self.header.len() {
+                break;
+            }
+            self.have = 0;
+            let [a, b, c, of, flags, ..] = self.header;
+            self.payload = u32::from_be_bytes([0, a, b, c]) as usize;
+            if of == TYPE && flags & ACK == 0 && self.is_one_too_many() {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn is_one_too_many(&mut self) -> bool {
+        let now = Instant::now();
+        if self.since.is_none_or(|since| now - since >= SETTINGS_PER) {
+            self.since = Some(now);
+            self.settings = 0;
+        }
+        self.settings += 1;
+        self.settings > SETTINGS
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Patient<Io> {
@@ -44,6 +103,7 @@ pub struct Patient<Io> {
     said: usize,
     has_greeted: bool,
     is_http2: bool,
+    frames: Frames,
     /// Where they are told of, those of the connection.
     requests: Option<Requests>,
     /// Of a request whose headers have begun to come: how many had come before, and when patience with it ends.
@@ -99,6 +159,7 @@ impl<Io> Patient<Io> {
             said: 0,
             has_greeted: false,
             is_http2: false,
+            frames: Frames::default(),
             requests: None,
             headers: None,
             draining: None,
@@ -130,12 +191,15 @@ impl<Io> Patient<Io> {
         &self.io
     }
 
-    fn hear(&mut self, bytes: &[u8]) {
+    /// Whether there is no patience with that.
+    fn hear(&mut self, bytes: &[u8]) -> bool {
+        let mut frames = bytes;
         if !self.has_greeted {
             let rest = &PREFACE[self.said..];
             self.has_greeted = rest.len() <= bytes.len() || !rest.starts_with(bytes);
             self.is_http2 = bytes.starts_with(rest);
             self.said += bytes.len().min(rest.len());
+            frames = &bytes[rest.len().min(bytes.len())..];
         }
         if let Some(requests) = &self.requests
             && self.has_greeted
@@ -150,6 +214,7 @@ impl<Io> Patient<Io> {
         if self.drains && !bytes.is_empty() {
             self.alarm.as_mut().reset(Instant::now() + SILENCE);
         }
+        self.is_http2 && self.frames.follow(frames)
     }
 
     /// Nothing has come: until the headers that have begun need not be waited for any more.
@@ -192,7 +257,10 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Patient<Io> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, buf) {
-            self.hear(&buf.filled()[before..]);
+            if self.hear(&buf.filled()[before..]) {
+                let problem = "the peer changes its settings too often";
+                return Poll::Ready(Err(io::Error::other(problem)));
+            }
             return Poll::Ready(read);
         }
         if self.poll_headers(cx).is_ready() {
@@ -288,6 +356,32 @@ mod tests {
     async fn who_has_greeted_may_be_silent_for_as_long_as_http_2_lets_it() {
         let (_client, mut server) = greeted(&Shutdown::new()).await;
         assert!(timeout(LONG, end(&mut server)).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_changes_settings_again_and_again_is_cut_however_the_frames_are_cut_up() {
+        const FRAME: &[u8] = &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 1];
+        const ACK: &[u8] = &[0, 0, 0, 4, 1, 0, 0, 0, 0];
+        // A DATA frame whose payload looks like settings.
+        let data = [&[0, 0, 15, 0, 0, 0, 0, 0, 1], FRAME].concat();
+        for piece in [1, 7, 4096] {
+            let (mut client, mut server) = greeted(&Shutdown::new()).await;
+            let said = tokio::spawn(async move { end(&mut server).await });
+            let harmless = [&data[..], ACK].concat().repeat(200);
+            let allowed = FRAME.repeat(SETTINGS as usize);
+            for bytes in [&harmless[..], &allowed, &harmless] {
+                for bytes in bytes.chunks(piece) {
+                    client.write_all(bytes).await.unwrap();
+                }
+            }
+            tokio::time::sleep(SETTINGS_PER).await;
+            for bytes in allowed.chunks(piece) {
+                client.write_all(bytes).await.unwrap();
+            }
+            assert!(!said.is_finished());
+            client.write_all(FRAME).await.unwrap();
+            assert_eq!(said.await.unwrap().0, Some(io::ErrorKind::Other));
+        }
     }
 
     #[tokio::test(start_paused = true)]

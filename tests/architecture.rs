@@ -8,13 +8,24 @@ use std::{
 
 /// Which rooms a room may import from. Tests inside a room are free.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("admin", &["api", "cache", "heartbeat", "shutdown"]),
+    (
+        "admin",
+        &[
+            "api",
+            "cache",
+            "connections",
+            "heartbeat",
+            "patience",
+            "shutdown",
+        ],
+    ),
     ("aerospike", &[]),
     (
         "api",
         &[
             "auth",
             "cache",
+            "connections",
             "digest",
             "object",
             "patience",
@@ -36,6 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("client", &["digest", "object", "proto"]),
     ("columns", &[]),
+    ("connections", &[]),
     ("config", &["args", "digest", "object"]),
     (
         "controller",
@@ -75,7 +87,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "kubeapi",
         &[
-            "auth", "cache", "columns", "digest", "object", "patience", "shutdown", "tls",
+            "auth",
+            "cache",
+            "columns",
+            "connections",
+            "digest",
+            "object",
+            "patience",
+            "shutdown",
+            "tls",
         ],
     ),
     ("kubeconfig", &[]),
@@ -110,7 +130,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("telemetry", &[]),
-    ("tls", &[]),
+    ("tls", &["connections"]),
     ("upstream", &["args", "config"]),
 ];
 

@@ -22,6 +22,9 @@ const SERVICES: [&str; 3] = [
     "informerd.v1.IntrospectionService",
 ];
 
+/// Largest request that is read: it names a service.
+const MAX_REQUEST: usize = 1 << 10;
+
 /// How often it is looked whether all kinds have been listed, should a transition have told nothing of it.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -35,7 +38,8 @@ pub struct Reporting {
 /// The service, which says NOT_SERVING until its other half runs and has something better to say.
 pub async fn service(transitions: &Transitions) -> (HealthServer<HealthService>, Reporting) {
     let reporter = HealthReporter::new();
-    let service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
+    let service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()))
+        .max_decoding_message_size(MAX_REQUEST);
     let reporting = Reporting {
         reporter,
         transitions: transitions.subscribe(),

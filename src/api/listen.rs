@@ -24,7 +24,8 @@ use tonic::transport::server::{Connected, TcpIncoming};
 
 use super::{KEEPALIVE, gather::Gather};
 use crate::{
-    auth::{Connections, Peer, Place, Presented},
+    auth::{Peer, Presented},
+    connections::{Connections, Place},
     patience::Patient,
     tls::{Acceptor, Secured},
 };
@@ -84,7 +85,7 @@ async fn accept(
         let Ok(peer) = stream.peer_addr() else {
             continue;
         };
-        let Some(place) = connections.enter(peer.ip()) else {
+        let Some(place) = connections.enter_or_count(peer.ip()) else {
             continue;
         };
         let Some(tls) = tls.clone() else {

@@ -10,17 +10,17 @@ use crate::{
         Key, Object,
         path::Path,
         projection::{Projection, View},
-        selector::{FieldSelector, LabelSelector, Selector},
+        selector::{FieldSelector, LabelSelector, MAX_BYTES as MAX_SELECTOR, Selector},
     },
     proto,
 };
 
-/// Longest selector that is read, in bytes.
-const MAX_SELECTOR: usize = 64 << 10;
 /// Most namespaces in a scope.
 pub(super) const MAX_NAMESPACES: usize = 1000;
 /// Most paths in a mask.
 const MAX_FIELDS: usize = 256;
+/// And most bytes of them.
+const MAX_FIELD_BYTES: usize = 16 << 10;
 
 /// Which objects of a kind, and how much of each.
 #[derive(Clone, Debug)]
@@ -247,6 +247,10 @@ pub fn projection(view: View, fields: &[String]) -> Result<Projection, Error> {
             FIELD,
             format!("more than {MAX_FIELDS} paths"),
         ));
+    }
+    if fields.iter().map(String::len).sum::<usize>() > MAX_FIELD_BYTES {
+        let problem = format!("more than {MAX_FIELD_BYTES} bytes together");
+        return Err(Error::invalid(FIELD, problem));
     }
     let paths: Result<Vec<Path>, _> = fields.iter().map(|field| field.parse()).collect();
     Ok(Projection::new(

@@ -5,12 +5,14 @@
 
 use std::{
     convert::Infallible,
+    future::ready,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
@@ -64,7 +66,19 @@ where
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         if request.uri().path().starts_with(HEALTH) {
-            return Box::pin(inner.call(request));
+            let place = match request.extensions().get::<Peer>() {
+                None => None,
+                Some(peer) => match peer.enter_open_to_all() {
+                    None => return Box::pin(ready(Ok(too_many_open_to_all()))),
+                    place => place,
+                },
+            };
+            return Box::pin(async move {
+                let response = inner.call(request).await?;
+                // The place goes with the body.
+                let counted = |body: Body| body.map_frame(move |frame| (&place, frame).1);
+                Ok(response.map(|body| Body::new(counted(body))))
+            });
         }
         let access = self.sign_in.0.clone();
         Box::pin(async move {
@@ -110,6 +124,10 @@ where
             Ok(response.map(|body| Body::new(counted(body))))
         })
     }
+}
+
+fn too_many_open_to_all() -> http::Response<Body> {
+    Status::resource_exhausted("too many health calls are open on this connection").into_http()
 }
 
 /// An answer that is counted until it is sent or given up, and given out as far as there is room for it.
@@ -330,5 +348,23 @@ mod tests {
         drop(unread);
         let answer = call(&mut service, LIST, None).await;
         assert_eq!(code(&answer), Code::Ok);
+    }
+
+    #[tokio::test]
+    async fn calls_that_nobody_signs_in_for_are_so_many_on_a_connection_until_they_end() {
+        let reviews = FakeReviews::default();
+        let mut door = behind_the_door(&reviews, Limits::default(), 1);
+        let peer = Peer::default();
+        let mut check = || {
+            let mut request = http::Request::new(Body::empty());
+            *request.uri_mut() = "/grpc.health.v1.Health/Check".parse().unwrap();
+            request.extensions_mut().insert(peer.clone());
+            door.call(request).now_or_never().unwrap().unwrap()
+        };
+        let mut open: Vec<_> = (0..16).map(|_| check()).collect();
+        assert!(open.iter().all(|answer| code(answer) == Code::Ok));
+        assert_eq!(code(&check()), Code::ResourceExhausted);
+        open.pop();
+        assert_eq!(code(&check()), Code::Ok, "one has ended");
     }
 }

@@ -1,8 +1,8 @@
 //! What somebody wants to do, in the words of RBAC: what a SubjectAccessReview asks, and what a refusal names.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -78,7 +78,13 @@ pub struct ResourceAttributes {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Selector {
-    raw_selector: String,
+    /// One for all namespaces of a call: it can be long, and they many.
+    #[serde(serialize_with = "text")]
+    raw_selector: Arc<str>,
+}
+
+fn text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
 }
 
 impl Selector {
@@ -90,7 +96,7 @@ impl Selector {
 impl From<&str> for Selector {
     fn from(text: &str) -> Self {
         Self {
-            raw_selector: text.to_owned(),
+            raw_selector: text.into(),
         }
     }
 }

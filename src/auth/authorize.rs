@@ -71,12 +71,14 @@ impl Authorizer {
         urgency: Urgency,
     ) -> Result<(), AuthError> {
         let who = identity.fingerprint(&self.fingerprints);
-        // Every field has a name there, so that no two permissions read the same.
-        let what = serde_json::to_vec(attributes)
-            .map_err(|error| AuthError::Unavailable(error.to_string()))?;
-        // Of the time before permissions changed nothing is found any more.
-        let round = self.changes.round().to_be_bytes();
-        let key = self.fingerprints.of("access", [&who[..], &what, &round]);
+        let key = {
+            // Every field has a name there, so that no two permissions read the same. Not kept while it is asked.
+            let what = serde_json::to_vec(attributes)
+                .map_err(|error| AuthError::Unavailable(error.to_string()))?;
+            // Of the time before permissions changed nothing is found any more.
+            let round = self.changes.round().to_be_bytes();
+            self.fingerprints.of("access", [&who[..], &what, &round])
+        };
         let ask = || {
             let (reviews, budget) = (Arc::clone(&self.reviews), Arc::clone(&self.budget));
             let (identity, attributes) = (Arc::clone(identity), attributes.clone());

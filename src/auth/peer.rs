@@ -2,12 +2,16 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::{authenticate::Presented, in_flight::InFlight};
 
 /// Most bytes that are on their way over one connection, and the piece that goes beyond.
 const IN_FLIGHT: usize = 8 << 20;
+
+/// Most calls that nobody signs in for, open at once on one connection. Probes have one.
+const OPEN_TO_ALL: usize = 16;
 
 /// What a call can know of the connection that it came over.
 #[derive(Clone, Debug)]
@@ -17,6 +21,7 @@ pub struct Peer {
     /// Cuts the connection.
     pub cut: CancellationToken,
     pub(super) in_flight: Arc<InFlight>,
+    open_to_all: Arc<Semaphore>,
 }
 
 impl Default for Peer {
@@ -32,7 +37,13 @@ impl Peer {
             presented: Arc::new(presented),
             cut: CancellationToken::new(),
             in_flight: Arc::new(InFlight::new(IN_FLIGHT)),
+            open_to_all: Arc::new(Semaphore::new(OPEN_TO_ALL)),
         }
+    }
+
+    /// A place for a call that nobody signs in for, until it is dropped, if the connection has one more.
+    pub fn enter_open_to_all(&self) -> Option<OwnedSemaphorePermit> {
+        self.open_to_all.clone().try_acquire_owned().ok()
     }
 
     /// Where it is; absent for calls within the process.

@@ -9,11 +9,10 @@ use super::{
 };
 use crate::{
     cache::Identity,
-    object::selector::{FieldSelector, FieldSelectorError, LabelSelector, Selector},
+    object::selector::{
+        FieldSelector, FieldSelectorError, LabelSelector, MAX_BYTES as MAX_SELECTOR, Selector,
+    },
 };
-
-/// Longest selector that is read, in bytes.
-const MAX_SELECTOR: usize = 64 << 10;
 
 /// A request's parameters, decoded.
 #[derive(Clone, Debug, Default)]

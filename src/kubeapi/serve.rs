@@ -21,7 +21,8 @@ use tracing::{debug, warn};
 
 use super::{Body, KubeApi, Peer, Status};
 use crate::{
-    auth::{Connections, Presented},
+    auth::Presented,
+    connections::Connections,
     patience::{Patient, Requests},
     tls::Acceptor,
 };
@@ -79,7 +80,7 @@ impl KubeApi {
                 debug!(%error, "a connection closed at once");
                 continue;
             }
-            let Some(place) = connections.enter(peer.ip()) else {
+            let Some(place) = connections.enter_or_count(peer.ip()) else {
                 continue;
             };
             let (api, tls) = (self.clone(), tls.clone());

@@ -14,6 +14,11 @@ pub use selectable::{MAX_SELECTABLE, Selectable, SelectableError};
 
 use super::{Key, Object};
 
+/// Longest text of a selector that is read, in bytes. Every consumer may bring one, and it is kept with its stream.
+pub const MAX_BYTES: usize = 16 << 10;
+/// Most terms of one, each value of a set counted: a term takes many times its text in memory.
+pub const MAX_TERMS: usize = 512;
+
 /// Labels and fields together. The default selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Selector {

@@ -4,7 +4,6 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,18 +12,20 @@ use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::Semaphore,
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::reload::Tls;
+use crate::connections::Connections;
 
 /// Bounds of handshakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// At once. Whoever comes beyond is refused: its client tries again, and what is under way gets done.
     pub at_once: usize,
+    /// Of them, by one address.
+    pub of_one: usize,
     /// How long one may take.
     pub patience: Duration,
 }
@@ -33,6 +34,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             at_once: 256,
+            of_one: 32,
             patience: Duration::from_secs(10),
         }
     }
@@ -42,7 +44,7 @@ impl Default for Limits {
 #[derive(Clone, Debug)]
 pub struct Acceptor {
     tls: Tls,
-    permits: Arc<Semaphore>,
+    under_way: Connections,
     patience: Duration,
 }
 
@@ -51,7 +53,7 @@ impl Acceptor {
     pub fn new(tls: Tls, limits: Limits) -> Self {
         Self {
             tls,
-            permits: Arc::new(Semaphore::new(limits.at_once)),
+            under_way: Connections::new(limits.at_once, limits.of_one),
             patience: limits.patience,
         }
     }
@@ -61,11 +63,12 @@ impl Acceptor {
         let count = |result: &'static str| {
             metrics::counter!("informerd_tls_handshakes_total", "result" => result).increment(1);
         };
-        let Ok(_permit) = self.permits.try_acquire() else {
+        // Gone again where it has no address.
+        let peer = stream.peer_addr().ok()?;
+        let Some(_place) = self.under_way.enter(peer.ip()) else {
             count("refused");
             return None;
         };
-        let peer = stream.peer_addr().ok();
         let acceptor = TlsAcceptor::from(self.tls.server());
         match timeout(self.patience, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
@@ -74,7 +77,7 @@ impl Acceptor {
             }
             Ok(Err(error)) => {
                 count("failed");
-                tracing::debug!(?peer, %error, "a TLS handshake failed");
+                tracing::debug!(%peer, %error, "a TLS handshake failed");
                 None
             }
             Err(_) => {

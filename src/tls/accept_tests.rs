@@ -1,6 +1,6 @@
 //! Real handshakes on loopback.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -8,7 +8,8 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
+    task::JoinHandle,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream as ClientStream};
 
@@ -69,6 +70,27 @@ impl Server {
 
     fn read(&self, file: &str) -> Vec<u8> {
         fs::read(self.folder.path().join(file)).unwrap()
+    }
+
+    /// Connections from there that say nothing; whether each was not let in, once that is known.
+    async fn connect_silently(
+        &self,
+        from: [u8; 4],
+        count: usize,
+    ) -> (Vec<TcpStream>, Vec<JoinHandle<bool>>) {
+        let mut silent = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind((from, 0).into()).unwrap();
+            silent.0.push(socket.connect(self.address()).await.unwrap());
+            let (stream, _) = self.listener.accept().await.unwrap();
+            let acceptor = self.acceptor.clone();
+            let accepting = async move { acceptor.accept(stream).await.is_none() };
+            silent.1.push(tokio::spawn(accepting));
+            // It takes its place before it waits.
+            tokio::task::yield_now().await;
+        }
+        silent
     }
 
     /// A client that believes the server's authority of this moment.
@@ -203,22 +225,11 @@ async fn files_that_do_not_fit_together_keep_the_old_certificates() {
 async fn whoever_connects_and_says_nothing_is_cut_and_keeps_nobody_out_for_long() {
     let limits = Limits {
         at_once: 2,
+        of_one: 2,
         patience: Duration::from_millis(300),
     };
     let server = Server::start(limits).await;
-    let mut silent = Vec::new();
-    let mut waiting = Vec::new();
-    for _ in 0..2 {
-        silent.push(TcpStream::connect(server.address()).await.unwrap());
-        let (stream, _) = server.listener.accept().await.unwrap();
-        let acceptor = server.acceptor.clone();
-        waiting.push(tokio::spawn(async move {
-            acceptor.accept(stream).await.is_none()
-        }));
-    }
-    while server.acceptor.permits.available_permits() > 0 {
-        tokio::task::yield_now().await;
-    }
+    let (silent, waiting) = server.connect_silently([127, 0, 0, 1], 2).await;
     let (refused, _) = server.connect(server.client(true)).await;
     assert!(refused.is_none(), "too many at once");
     for waiting in waiting {
@@ -229,6 +240,24 @@ async fn whoever_connects_and_says_nothing_is_cut_and_keeps_nobody_out_for_long(
     }
     let (accepted, _) = server.connect(server.client(true)).await;
     assert!(accepted.is_some());
+}
+
+#[tokio::test]
+async fn one_address_that_says_nothing_keeps_no_other_out() {
+    let limits = Limits {
+        at_once: 3,
+        of_one: 2,
+        patience: Duration::from_secs(60),
+    };
+    let server = Server::start(limits).await;
+    let (_silent, waiting) = server.connect_silently([127, 0, 0, 2], 2).await;
+    let (_, third) = server.connect_silently([127, 0, 0, 2], 1).await;
+    for refused in third {
+        assert!(refused.await.unwrap(), "one too many of its address");
+    }
+    let (accepted, _) = server.connect(server.client(true)).await;
+    assert!(accepted.is_some(), "beside those that say nothing");
+    assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
 }
 
 #[tokio::test]

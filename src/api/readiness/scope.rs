@@ -5,15 +5,16 @@ use std::sync::Arc;
 use super::{Api, Case, Error};
 use crate::{
     cache::{KeyRange, Select},
-    object::{Key, LabelSelector},
+    object::{
+        Key,
+        selector::{LabelSelector, MAX_BYTES as MAX_SELECTOR},
+    },
     proto,
     readiness::{State, Verdict},
 };
 
 /// What tokens of verdicts are for, instead of a kind.
 pub(super) const TOKEN: &str = "readiness";
-/// Longest selector that is read, in bytes.
-const MAX_SELECTOR: usize = 64 << 10;
 /// Most names of each sort in a scope.
 const MAX_NAMES: usize = 1000;
 

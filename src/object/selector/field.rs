@@ -6,7 +6,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{super::Key, selectable::Selectable};
+use super::{super::Key, MAX_TERMS, selectable::Selectable};
 use crate::object::{
     Object,
     path::{Path, PathError},
@@ -56,6 +56,9 @@ pub enum FieldSelectorError {
         /// What may stand there.
         expected: &'static str,
     },
+    /// More than anybody needs.
+    #[error("the field selector has more than {MAX_TERMS} terms and values; ask for fewer at once")]
+    TooMany,
     /// The kind cannot be selected by a path.
     #[error(
         "`{path}` is not selectable for this kind; selectable are {}. To select by it, add `{path}` under \
@@ -83,7 +86,12 @@ impl FieldSelector {
     pub fn parse(text: &str) -> Result<Self, FieldSelectorError> {
         let mut parser = Parser { text, at: 0 };
         let mut terms = Vec::new();
+        let mut count = 0;
         while let Some(term) = parser.term()? {
+            count += term.values.len().max(1);
+            if count > MAX_TERMS {
+                return Err(FieldSelectorError::TooMany);
+            }
             terms.push(term);
         }
         terms.sort();
@@ -461,6 +469,14 @@ mod tests {
         parse(text)
             .resolve(&Selectable::builtin("", "pods"))
             .unwrap()
+    }
+
+    #[test]
+    fn more_terms_than_anybody_needs_are_refused() {
+        let many = |count: usize| vec!["spec.nodeName=n"; count].join(",");
+        assert!(FieldSelector::parse(&many(MAX_TERMS)).is_ok());
+        let refused = FieldSelector::parse(&many(MAX_TERMS + 1)).unwrap_err();
+        assert_eq!(refused, FieldSelectorError::TooMany);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::{fmt, str::FromStr};
 
+use super::MAX_TERMS;
 use crate::object::Labels;
 
 /// Requirements on labels that must all hold; none selects everything.
@@ -70,6 +71,11 @@ pub enum LabelSelectorError {
         /// The value.
         value: String,
     },
+    /// More than anybody needs.
+    #[error(
+        "the label selector has more than {MAX_TERMS} requirements and values; ask for fewer at once"
+    )]
+    TooMany,
     /// Not a whole number after `<` or `>`.
     #[error(
         "the label selector is wrong at position {position}: {value:?} is not a 64-bit whole number, as < and > need"
@@ -156,8 +162,14 @@ impl FromStr for LabelSelector {
         if tokens.peek().kind == Kind::End {
             return Ok(Self::default());
         }
+        let mut terms = 0;
         loop {
-            requirements.push(requirement(&mut tokens)?);
+            let requirement = requirement(&mut tokens)?;
+            terms += requirement.values.len().max(1);
+            if terms > MAX_TERMS {
+                return Err(LabelSelectorError::TooMany);
+            }
+            requirements.push(requirement);
             let token = tokens.take();
             match token.kind {
                 Kind::End => break,
@@ -387,6 +399,28 @@ mod tests {
 
     fn matches(text: &str, labels: &[(&str, &str)]) -> bool {
         selector(text).matches(&labels.iter().copied().collect())
+    }
+
+    #[test]
+    fn more_terms_than_anybody_needs_are_refused() {
+        let many = |count: usize| vec!["a"; count].join(",");
+        assert!(many(MAX_TERMS).parse::<LabelSelector>().is_ok());
+        let too_many = [
+            many(MAX_TERMS + 1),
+            // Values that are the same count once.
+            format!(
+                "a in ({})",
+                (0..=MAX_TERMS)
+                    .map(|n| n.to_string())
+                    .collect::<Vec<_>>()
+                    .join(",")
+            ),
+        ];
+        for text in too_many {
+            let refused = text.parse::<LabelSelector>().unwrap_err();
+            assert_eq!(refused, LabelSelectorError::TooMany);
+            assert!(refused.to_string().contains("more than 512"));
+        }
     }
 
     #[test]

@@ -55,12 +55,20 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A place for one more, if there is one; whoever is refused is counted.
+    pub fn enter_or_count(&self, address: IpAddr) -> Option<Place> {
+        let place = self.enter(address);
+        if place.is_none() {
+            metrics::counter!("informerd_connections_refused_total").increment(1);
+        }
+        place
+    }
+
     /// A place for one more, if there is one.
     pub fn enter(&self, address: IpAddr) -> Option<Place> {
         let mut open = self.lock();
         let of_one = open.of_each.get(&address).copied().unwrap_or_default();
         if open.all >= self.most || of_one >= self.most_of_one {
-            metrics::counter!("informerd_connections_refused_total").increment(1);
             return None;
         }
         open.all += 1;
@@ -71,6 +79,14 @@ impl Connections {
             address,
         })
     }
+}
+
+/// Says what this module's metrics mean.
+pub fn describe_metrics() {
+    metrics::describe_counter!(
+        "informerd_connections_refused_total",
+        "Connections that were cut at once because too many were open, of all or of their address."
+    );
 }
 
 impl Drop for Place {
