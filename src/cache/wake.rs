@@ -2,10 +2,10 @@
 //!
 //! An index by scope, since with a thousand consumers of one pod each, waking all for every change would cost
 //! more than sending it. Where many wait for the same, one wave of waking has time to be served before the next
-//! begins: what is published meanwhile goes with that, in fewer and larger frames. Who was not waiting is given none,
-//! and who sleeps through waves is looked at more rarely, or a thousand who read nothing would hold up all who
-//! do. Everybody's first stream comes before anybody's second, and whatever somebody has beyond [`PROMPT`] has waves of
-//! its own, after those of all others: whoever has a thousand streams holds up those who have one by little.
+//! begins: what is published meanwhile goes with that, in fewer and larger frames. Who sleeps through a wave is given
+//! none, and is looked at more rarely then, or a thousand who read nothing would hold up all who do. Everybody's first
+//! stream comes before anybody's second, and whatever somebody has beyond [`PROMPT`] has waves of its own, after those
+//! of all others: whoever has a thousand streams holds up those who have one by little.
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map},
@@ -21,7 +21,7 @@ use tokio::{
 use super::doorbell::{Doorbell, Found};
 use crate::object::Key;
 
-/// What one who waited is given to be served in: several times what that takes, so that there is room beside it.
+/// What one who looks is given to be served in: several times what that takes, so that there is room beside it.
 const SERVING: Duration = Duration::from_micros(20);
 /// Waves that are served sooner than this follow one another as they come: a timer is no finer.
 const SHORTEST: Duration = Duration::from_millis(1);
