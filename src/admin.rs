@@ -11,7 +11,6 @@
 use std::{
     convert::Infallible,
     fmt::Write as _,
-    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -111,34 +110,18 @@ informerd, for those who run it:
 
 impl Admin {
     /// Answers until the shutdown's grace period is over, so that draining can be seen.
-    ///
-    /// # Errors
-    ///
-    /// The listener fails.
-    pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
-        listener.local_addr()?;
+    pub async fn serve(self, listener: TcpListener) {
         let mut over = std::pin::pin!(self.shutdown.over_owned());
         let connections = Connections::new(CONNECTIONS, CONNECTIONS_OF_ONE);
         let router = self.router();
         let mut open = JoinSet::new();
         loop {
-            let accepted = tokio::select! {
-                () = &mut over => return Ok(()),
-                accepted = listener.accept() => accepted,
+            let (stream, _, place) = tokio::select! {
+                () = &mut over => return,
+                accepted = connections.accept(&listener) => accepted,
             };
             while open.try_join_next().is_some() {}
-            match accepted {
-                Ok((stream, peer)) => {
-                    if let Some(place) = connections.enter_or_count(peer.ip()) {
-                        open.spawn(connection(stream, router.clone(), place));
-                    }
-                }
-                Err(error) => {
-                    // Out of file descriptors, mostly: others may close theirs.
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
+            open.spawn(connection(stream, router.clone(), place));
         }
     }
 

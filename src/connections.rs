@@ -5,9 +5,16 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use tracing::warn;
 
 /// Connections at once.
 const MOST: usize = 4096;
@@ -53,6 +60,24 @@ impl Connections {
 
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next connection of a listener that there is a place for.
+    pub async fn accept(&self, listener: &TcpListener) -> (TcpStream, SocketAddr, Place) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    if let Some(place) = self.enter_or_count(peer.ip()) {
+                        return (stream, peer, place);
+                    }
+                }
+                Err(error) => {
+                    // Out of file descriptors, mostly: others may close theirs.
+                    warn!(%error, "cannot accept a connection");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
     }
 
     /// A place for one more, if there is one; whoever is refused is counted.

@@ -294,5 +294,5 @@ async fn the_port_answers_while_draining_and_closes_when_the_grace_period_is_ove
     connection.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     shutdown.cut();
-    serving.await.unwrap().unwrap();
+    serving.await.unwrap();
 }

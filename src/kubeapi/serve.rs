@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
 };
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{Body, KubeApi, Peer, Status};
 use crate::{
@@ -64,25 +64,14 @@ impl KubeApi {
             let accepted = tokio::select! {
                 () = &mut draining => break,
                 () = &mut expiring => break,
-                accepted = listener.accept() => accepted,
+                accepted = connections.accept(&listener) => accepted,
             };
-            let (socket, peer) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of file descriptors, mostly: others may close theirs.
-                    warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
+            let (socket, peer, place) = accepted;
             // Small answers to small requests; a delay gains nothing.
             if let Err(error) = socket.set_nodelay(true) {
                 debug!(%error, "a connection closed at once");
                 continue;
             }
-            let Some(place) = connections.enter_or_count(peer.ip()) else {
-                continue;
-            };
             let (api, tls) = (self.clone(), tls.clone());
             let (server, watcher) = (server.clone(), graceful.watcher());
             let mut presented = Presented {
