@@ -5,7 +5,6 @@
 
 use std::{
     convert::Infallible,
-    future::ready,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -65,21 +64,6 @@ where
         // The one that was asked whether it is ready, and a fresh one for next time.
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
-        if request.uri().path().starts_with(HEALTH) {
-            let place = match request.extensions().get::<Peer>() {
-                None => None,
-                Some(peer) => match peer.enter_open_to_all() {
-                    None => return Box::pin(ready(Ok(too_many_open_to_all()))),
-                    place => place,
-                },
-            };
-            return Box::pin(async move {
-                let response = inner.call(request).await?;
-                // The place goes with the body.
-                let counted = |body: Body| body.map_frame(move |frame| (&place, frame).1);
-                Ok(response.map(|body| Body::new(counted(body))))
-            });
-        }
         let access = self.sign_in.0.clone();
         Box::pin(async move {
             let peer = request.extensions().get::<Peer>().cloned();
@@ -89,6 +73,16 @@ where
                 denied(&called, subject, Some(&peer), &error);
                 Ok(Status::from(Error::from(error)).into_http())
             };
+            if request.uri().path().starts_with(HEALTH) {
+                let place = match peer.enter_open_to_all() {
+                    Ok(place) => place,
+                    Err(error) => return refuse(None, error),
+                };
+                let response = inner.call(request).await?;
+                // The place goes with the body.
+                let counted = |body: Body| body.map_frame(move |frame| (&place, frame).1);
+                return Ok(response.map(|body| Body::new(counted(body))));
+            }
             let slot = match &access {
                 Access::Open => return inner.call(request).await,
                 Access::Limited(calls) => match calls.enter("") {
@@ -124,10 +118,6 @@ where
             Ok(response.map(|body| Body::new(counted(body))))
         })
     }
-}
-
-fn too_many_open_to_all() -> http::Response<Body> {
-    Status::resource_exhausted("too many health calls are open on this connection").into_http()
 }
 
 /// An answer that is counted until it is sent or given up, and given out as far as there is room for it.

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{authenticate::Presented, in_flight::InFlight};
+use super::{AuthError, authenticate::Presented, calls::shed, in_flight::InFlight};
 
 /// Most bytes that are on their way over one connection, and the piece that goes beyond.
 const IN_FLIGHT: usize = 8 << 20;
@@ -42,8 +42,13 @@ impl Peer {
     }
 
     /// A place for a call that nobody signs in for, until it is dropped, if the connection has one more.
-    pub fn enter_open_to_all(&self) -> Option<OwnedSemaphorePermit> {
-        self.open_to_all.clone().try_acquire_owned().ok()
+    pub fn enter_open_to_all(&self) -> Result<OwnedSemaphorePermit, AuthError> {
+        let place = self.open_to_all.clone().try_acquire_owned();
+        place.map_err(|_| {
+            shed();
+            let what = "calls that nobody signs in for are open on this connection";
+            AuthError::TooMany(format!("{OPEN_TO_ALL} {what}"))
+        })
     }
 
     /// Where it is; absent for calls within the process.
