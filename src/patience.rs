@@ -5,6 +5,9 @@
 //! whose other end has gone without a word. Here the first has some seconds to say what it speaks; and where a
 //! shutdown is known, none once that has begun, and nobody is waited for then who is silent.
 //!
+//! One that takes nothing of what there is for it, and says nothing, is gone for all that is known: HTTP/2 would ask it
+//! for a sign of life, but a question waits behind what it does not take.
+//!
 //! In HTTP/2 a peer may change its settings only so often: h2 walks all streams of the connection for each change of
 //! their window, and with thousands of streams a stream of settings would have the processor for itself.
 //!
@@ -38,6 +41,9 @@ pub const HEADERS: Duration = Duration::from_secs(10);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The longest silence of a client, who is asked for a sign of life at once, while the server drains.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// How long a client may take nothing while it says nothing either.
+const UNTAKEN: Duration = Duration::from_secs(60);
 
 /// Most changes of settings within [`SETTINGS_PER`]. Clients say theirs once, and some again after a while.
 const SETTINGS: u32 = 32;
@@ -113,6 +119,8 @@ pub struct Patient<Io> {
     drains: bool,
     /// When patience ends, for whom there is little.
     alarm: Pin<Box<Sleep>>,
+    /// The same for who takes nothing of what there is for it, while that is so.
+    untaken: Option<Pin<Box<Sleep>>>,
 }
 
 /// The requests of a connection, as whoever answers them tells. Clones are the same.
@@ -165,6 +173,7 @@ impl<Io> Patient<Io> {
             draining: None,
             drains: false,
             alarm: Box::pin(sleep(GREETING)),
+            untaken: None,
         }
     }
 
@@ -214,7 +223,25 @@ impl<Io> Patient<Io> {
         if self.drains && !bytes.is_empty() {
             self.alarm.as_mut().reset(Instant::now() + SILENCE);
         }
+        if let Some(untaken) = self.untaken.as_mut().filter(|_| !bytes.is_empty()) {
+            untaken.as_mut().reset(Instant::now() + UNTAKEN);
+        }
         self.is_http2 && self.frames.follow(frames)
+    }
+
+    /// What came of giving the peer something; an error once it has taken nothing for too long.
+    fn poll_taken<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        given: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if given.is_ready() {
+            self.untaken = None;
+            return given;
+        }
+        let untaken = self.untaken.get_or_insert_with(|| Box::pin(sleep(UNTAKEN)));
+        ready!(untaken.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Nothing has come: until the headers that have begun need not be waited for any more.
@@ -276,7 +303,8 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Patient<Io> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let given = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.poll_taken(cx, given)
     }
 
     fn poll_write_vectored(
@@ -284,7 +312,8 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Patient<Io> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        let given = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.poll_taken(cx, given)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -292,11 +321,13 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Patient<Io> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let given = Pin::new(&mut self.io).poll_flush(cx);
+        self.poll_taken(cx, given)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let given = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.poll_taken(cx, given)
     }
 }
 
@@ -381,6 +412,62 @@ mod tests {
             assert!(!said.is_finished());
             client.write_all(FRAME).await.unwrap();
             assert_eq!(said.await.unwrap().0, Some(io::ErrorKind::Other));
+        }
+    }
+
+    /// How long it is written to until that ends, and whether that is because the peer is not waited for any more.
+    async fn written(server: &mut Patient<DuplexStream>) -> (bool, u64) {
+        let begun = Instant::now();
+        let error = loop {
+            if let Err(error) = server.write_all(&[0; 4096]).await {
+                break error.kind();
+            }
+        };
+        (error == io::ErrorKind::TimedOut, begun.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_is_waited_for_as_long_as_it_is_heard() {
+        let (_client, mut server) = greeted(&Shutdown::new()).await;
+        assert_eq!(written(&mut server).await, (true, UNTAKEN.as_secs()));
+
+        let (mut client, server) = greeted(&Shutdown::new()).await;
+        let (mut read, mut write) = tokio::io::split(server);
+        tokio::spawn(async move {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_secs(50)).await;
+                client.write_all(b"a sign").await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        });
+        let hearing = async {
+            let mut said = [0; 64];
+            while let Ok(1..) = read.read(&mut said).await {}
+        };
+        let begun = Instant::now();
+        let writing = async {
+            while write.write_all(&[0; 4096]).await.is_ok() {}
+            begun.elapsed().as_secs()
+        };
+        tokio::select! {
+            after = writing => assert_eq!(after, 500 + UNTAKEN.as_secs()),
+            () = hearing => panic!("the reading has ended"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_a_little_now_and_then_is_waited_for() {
+        let (mut client, mut server) = greeted(&Shutdown::new()).await;
+        let taking = async {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_secs(50)).await;
+                client.read_exact(&mut [0; 100]).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            ended = written(&mut server) => assert_eq!(ended, (true, 500 + UNTAKEN.as_secs())),
+            () = taking => {}
         }
     }
 
