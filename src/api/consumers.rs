@@ -36,6 +36,7 @@ pub struct Consumer {
     /// Absent where it reads verdicts, which may be on many kinds.
     kind: Option<Arc<Kind>>,
     asked: Asked,
+    is_clipped: bool,
     since: SystemTime,
     events: AtomicU64,
     bytes: AtomicU64,
@@ -44,9 +45,13 @@ pub struct Consumer {
     holds: Mutex<Vec<Box<dyn Holding>>>,
 }
 
+/// Most characters of a text that a caller wrote, and most names in a list, that are told of it.
+const LONGEST: usize = 256;
+const MOST_NAMES: usize = 64;
+
 /// As much of what a caller wrote as goes into a line of the log.
 fn clip(text: &str) -> String {
-    text.chars().take(256).collect()
+    text.chars().take(LONGEST).collect()
 }
 
 /// A cursor in a shard, of whatever items.
@@ -92,7 +97,7 @@ pub struct Caller {
     pub ended: Arc<OnceLock<&'static str>>,
 }
 
-/// What was asked for, as it was.
+/// What was asked for.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// Which objects.
@@ -101,6 +106,35 @@ pub struct Asked {
     pub view: i32,
     /// How much of that.
     pub fields: Vec<String>,
+}
+
+impl Asked {
+    /// What of it is told, and whether that is less than all: it is kept for as long as the call is open, and all calls
+    /// are told of together.
+    fn clipped(mut self) -> (Self, bool) {
+        let mut is_clipped = false;
+        let scope = &mut self.scope;
+        for names in [&mut scope.namespaces, &mut self.fields] {
+            is_clipped |= names.len() > MOST_NAMES;
+            names.truncate(MOST_NAMES);
+            names.shrink_to_fit();
+        }
+        let texts = [
+            &mut scope.resource,
+            &mut scope.name,
+            &mut scope.label_selector,
+            &mut scope.field_selector,
+        ];
+        let lists = scope.namespaces.iter_mut().chain(&mut self.fields);
+        for text in texts.into_iter().chain(lists) {
+            if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+                text.truncate(end);
+                text.shrink_to_fit();
+                is_clipped = true;
+            }
+        }
+        (self, is_clipped)
+    }
 }
 
 /// Registers a consumer until it is dropped.
@@ -125,12 +159,14 @@ impl Consumers {
         asked: Asked,
     ) -> Registration {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let (asked, is_clipped) = asked.clipped();
         let consumer = Arc::new(Consumer {
             id,
             caller,
             method,
             kind,
             asked,
+            is_clipped,
             since: SystemTime::now(),
             events: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -311,6 +347,7 @@ impl Consumer {
             scope: Some(self.asked.scope.clone()),
             view: self.asked.view,
             fields: self.asked.fields.clone(),
+            clipped: self.is_clipped,
             since: Some(self.since.into()),
             events_sent: self.events.load(Ordering::Relaxed),
             bytes_sent: self.bytes.load(Ordering::Relaxed),
@@ -319,5 +356,32 @@ impl Consumer {
             stalled: super::duration(stalled),
             resets: self.resets.load(Ordering::Relaxed),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_very_long_the_beginning_is_told() {
+        let asked = |namespaces: usize, selector: &str| Asked {
+            scope: proto::Scope {
+                namespaces: (0..namespaces).map(|n| n.to_string()).collect(),
+                label_selector: selector.to_owned(),
+                ..proto::Scope::default()
+            },
+            view: 0,
+            fields: Vec::new(),
+        };
+        let (told, is_clipped) = asked(MOST_NAMES, &"ä".repeat(LONGEST)).clipped();
+        assert!(!is_clipped);
+        assert_eq!(told.scope.label_selector.chars().count(), LONGEST);
+        let (told, is_clipped) = asked(MOST_NAMES + 1, "").clipped();
+        assert!(is_clipped);
+        assert_eq!(told.scope.namespaces.len(), MOST_NAMES);
+        let (told, is_clipped) = asked(1, &"ä".repeat(LONGEST + 1)).clipped();
+        assert!(is_clipped);
+        assert_eq!(told.scope.label_selector, "ä".repeat(LONGEST));
     }
 }

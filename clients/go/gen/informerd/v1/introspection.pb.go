@@ -544,8 +544,10 @@ type Consumer struct {
 	// Changes of the kind that it has not been sent yet.
 	LagChanges uint64 `protobuf:"varint,12,opt,name=lag_changes,json=lagChanges,proto3" json:"lag_changes,omitempty"`
 	// Time since it last took anything while something was waiting for it.
-	Stalled       *durationpb.Duration `protobuf:"bytes,13,opt,name=stalled,proto3" json:"stalled,omitempty"`
-	Resets        uint32               `protobuf:"varint,14,opt,name=resets,proto3" json:"resets,omitempty"`
+	Stalled *durationpb.Duration `protobuf:"bytes,13,opt,name=stalled,proto3" json:"stalled,omitempty"`
+	Resets  uint32               `protobuf:"varint,14,opt,name=resets,proto3" json:"resets,omitempty"`
+	// Scope and fields are longer than what is told of them here: 256 characters of a text, 64 names of a list.
+	Clipped       bool `protobuf:"varint,15,opt,name=clipped,proto3" json:"clipped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -678,6 +680,13 @@ func (x *Consumer) GetResets() uint32 {
 	return 0
 }
 
+func (x *Consumer) GetClipped() bool {
+	if x != nil {
+		return x.Clipped
+	}
+	return false
+}
+
 var File_informerd_v1_introspection_proto protoreflect.FileDescriptor
 
 const file_informerd_v1_introspection_proto_rawDesc = "" +
@@ -729,7 +738,7 @@ const file_informerd_v1_introspection_proto_rawDesc = "" +
 	"\x14ListConsumersRequest\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\"M\n" +
 	"\x15ListConsumersResponse\x124\n" +
-	"\tconsumers\x18\x01 \x03(\v2\x16.informerd.v1.ConsumerR\tconsumers\"\xcc\x03\n" +
+	"\tconsumers\x18\x01 \x03(\v2\x16.informerd.v1.ConsumerR\tconsumers\"\xe6\x03\n" +
 	"\bConsumer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\x12\x1d\n" +
@@ -749,7 +758,8 @@ const file_informerd_v1_introspection_proto_rawDesc = "" +
 	"\vlag_changes\x18\f \x01(\x04R\n" +
 	"lagChanges\x123\n" +
 	"\astalled\x18\r \x01(\v2\x19.google.protobuf.DurationR\astalled\x12\x16\n" +
-	"\x06resets\x18\x0e \x01(\rR\x06resets2\xbe\x01\n" +
+	"\x06resets\x18\x0e \x01(\rR\x06resets\x12\x18\n" +
+	"\aclipped\x18\x0f \x01(\bR\aclipped2\xbe\x01\n" +
 	"\x14IntrospectionService\x12L\n" +
 	"\tListKinds\x12\x1e.informerd.v1.ListKindsRequest\x1a\x1f.informerd.v1.ListKindsResponse\x12X\n" +
 	"\rListConsumers\x12\".informerd.v1.ListConsumersRequest\x1a#.informerd.v1.ListConsumersResponseB\xad\x01\n" +

@@ -109,7 +109,7 @@ class ListConsumersResponse(_message.Message):
     def __init__(self, consumers: _Optional[_Iterable[_Union[Consumer, _Mapping]]] = ...) -> None: ...
 
 class Consumer(_message.Message):
-    __slots__ = ("id", "peer", "user_agent", "method", "scope", "view", "fields", "since", "events_sent", "bytes_sent", "position", "lag_changes", "stalled", "resets")
+    __slots__ = ("id", "peer", "user_agent", "method", "scope", "view", "fields", "since", "events_sent", "bytes_sent", "position", "lag_changes", "stalled", "resets", "clipped")
     ID_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
     USER_AGENT_FIELD_NUMBER: _ClassVar[int]
@@ -124,6 +124,7 @@ class Consumer(_message.Message):
     LAG_CHANGES_FIELD_NUMBER: _ClassVar[int]
     STALLED_FIELD_NUMBER: _ClassVar[int]
     RESETS_FIELD_NUMBER: _ClassVar[int]
+    CLIPPED_FIELD_NUMBER: _ClassVar[int]
     id: int
     peer: str
     user_agent: str
@@ -138,4 +139,5 @@ class Consumer(_message.Message):
     lag_changes: int
     stalled: _duration_pb2.Duration
     resets: int
-    def __init__(self, id: _Optional[int] = ..., peer: _Optional[str] = ..., user_agent: _Optional[str] = ..., method: _Optional[str] = ..., scope: _Optional[_Union[_types_pb2.Scope, _Mapping]] = ..., view: _Optional[_Union[_types_pb2.View, str]] = ..., fields: _Optional[_Iterable[str]] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., events_sent: _Optional[int] = ..., bytes_sent: _Optional[int] = ..., position: _Optional[str] = ..., lag_changes: _Optional[int] = ..., stalled: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resets: _Optional[int] = ...) -> None: ...
+    clipped: bool
+    def __init__(self, id: _Optional[int] = ..., peer: _Optional[str] = ..., user_agent: _Optional[str] = ..., method: _Optional[str] = ..., scope: _Optional[_Union[_types_pb2.Scope, _Mapping]] = ..., view: _Optional[_Union[_types_pb2.View, str]] = ..., fields: _Optional[_Iterable[str]] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., events_sent: _Optional[int] = ..., bytes_sent: _Optional[int] = ..., position: _Optional[str] = ..., lag_changes: _Optional[int] = ..., stalled: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resets: _Optional[int] = ..., clipped: bool = ...) -> None: ...
