@@ -64,7 +64,7 @@ pub struct Admin {
 }
 
 /// Connections at once, and of one address: few ask here, and nobody is to keep them out.
-const CONNECTIONS: usize = 1024;
+pub const CONNECTIONS: usize = 1024;
 const CONNECTIONS_OF_ONE: usize = 64;
 /// How long one is kept on which nothing is asked.
 const IDLE: Duration = Duration::from_secs(120);
@@ -72,7 +72,7 @@ const IDLE: Duration = Duration::from_secs(120);
 const MAX_HEADERS: usize = 16 << 10;
 
 /// One connection, until it ends.
-async fn connection(stream: TcpStream, router: Router, _place: Place) {
+async fn connection(stream: TcpStream, router: Router, place: Arc<Place>) {
     let requests = Requests::default();
     let io = Patient::new(stream).with_headers_of(&requests);
     let service = service_fn(move |request: Request<Incoming>| {
@@ -89,8 +89,10 @@ async fn connection(stream: TcpStream, router: Router, _place: Place) {
         .header_read_timeout(IDLE)
         .max_buf_size(MAX_HEADERS)
         .serve_connection(TokioIo::new(io), service);
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection ended");
+    match place.cut().run_until_cancelled(connection).await {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::debug!(%error, "a connection ended"),
+        None => tracing::debug!("a connection was cut"),
     }
 }
 

@@ -71,6 +71,9 @@ const MAX_ERROR_RESETS: usize = 256;
 /// Until a call has sent its request and is answered; a stream may go on after that. Longer than any call waits, so
 /// that only one whose request does not come to its end is given up.
 const ANSWER: Duration = Duration::from_secs(60);
+/// Most of requests that is read ahead of who takes them, of one stream and of a whole connection.
+const AHEAD: u32 = 64 << 10;
+const AHEAD_OF_ALL: u32 = 256 << 10;
 /// How often an idle connection is probed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -216,6 +219,8 @@ impl Api {
             .timeout(ANSWER)
             .max_concurrent_streams(MAX_STREAMS)
             .max_frame_size(MAX_FRAME)
+            .initial_stream_window_size(AHEAD)
+            .initial_connection_window_size(AHEAD_OF_ALL)
             .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
             .http2_max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
             .http2_max_header_list_size(MAX_HEADERS)

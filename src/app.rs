@@ -34,6 +34,7 @@ mod control;
 #[cfg(feature = "sandbox")]
 mod demo;
 mod facade;
+mod files;
 mod follow;
 mod live;
 mod permissions;
@@ -146,6 +147,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), AppError> {
     telemetry::init(format, &config.log.filter)?;
     let metrics = admin::metrics::install()?;
     describe_metrics();
+    files::allow_all();
     let shutdown = Shutdown::new();
     let signals = tokio::spawn(shutdown.on_signals(config.shutdown_grace)?);
     let outcome = run(config, args.kube.into(), metrics, shutdown.clone(), |_| {}).await;

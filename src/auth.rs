@@ -25,6 +25,7 @@ mod guard;
 mod identity;
 pub(crate) mod impersonate;
 mod in_flight;
+mod kept;
 mod memo;
 mod peer;
 mod reviews;
@@ -33,6 +34,7 @@ mod secret;
 mod snapshots;
 #[cfg(test)]
 mod tests;
+mod untaken;
 
 pub use attributes::{Attributes, ResourceAttributes, Verb};
 pub use audit::{Called, allowed, denied};
@@ -43,6 +45,7 @@ pub use changes::Due;
 pub use guard::{Guard, Settings};
 pub use identity::{Identity, Method, Subject};
 pub use in_flight::Room;
+pub use kept::Kept;
 pub use peer::Peer;
 pub use reviews::{ApiReviews, Decision, ReviewError, Reviews, TokenOwner};
 pub use rights::{Lease, Over};

@@ -1,12 +1,13 @@
-//! How many connections are open, together and from each address.
+//! Which connections are open, together and from each address, and which of them somebody has signed in on.
 //!
-//! Whoever comes beyond is cut at once, so that those that are there stay well; and nobody takes all places, be it by
-//! connections that say nothing.
+//! Where there is no place for one more, whoever has signed in stays, and of the others the one goes that has been
+//! there for longest, of the address that has most: so nobody takes all places by connections that say nothing. Where
+//! all have signed in, whoever comes is cut at once.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -14,10 +15,11 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::sleep,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 /// Connections at once.
-const MOST: usize = 4096;
+pub const MOST: usize = 4096;
 /// Of one address. Gateways have many callers behind one.
 const MOST_OF_ONE: usize = 1024;
 
@@ -32,7 +34,19 @@ pub struct Connections {
 #[derive(Debug, Default)]
 struct Open {
     all: usize,
-    of_each: HashMap<IpAddr, usize>,
+    of_each: HashMap<IpAddr, OfOne>,
+    /// Those that each user has signed in on.
+    of_user: HashMap<String, usize>,
+    /// How many there have been.
+    came: u64,
+}
+
+/// Of one address.
+#[derive(Debug, Default)]
+struct OfOne {
+    known: usize,
+    /// Those that nobody has signed in on, in the order in which they came.
+    strangers: BTreeMap<u64, CancellationToken>,
 }
 
 /// A connection's place, until it is dropped.
@@ -40,6 +54,9 @@ struct Open {
 pub struct Place {
     connections: Connections,
     address: IpAddr,
+    number: u64,
+    cut: CancellationToken,
+    user: OnceLock<String>,
 }
 
 impl Default for Connections {
@@ -63,11 +80,11 @@ impl Connections {
     }
 
     /// The next connection of a listener that there is a place for.
-    pub async fn accept(&self, listener: &TcpListener) -> (TcpStream, SocketAddr, Place) {
+    pub async fn accept(&self, listener: &TcpListener) -> (TcpStream, SocketAddr, Arc<Place>) {
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    if let Some(place) = self.enter_or_count(peer.ip()) {
+                    if let Some(place) = self.enter(peer.ip()) {
                         return (stream, peer, place);
                     }
                 }
@@ -80,29 +97,72 @@ impl Connections {
         }
     }
 
-    /// A place for one more, if there is one; whoever is refused is counted.
-    pub fn enter_or_count(&self, address: IpAddr) -> Option<Place> {
-        let place = self.enter(address);
-        if place.is_none() {
-            metrics::counter!("informerd_connections_refused_total").increment(1);
-        }
-        place
-    }
-
-    /// A place for one more, if there is one.
-    pub fn enter(&self, address: IpAddr) -> Option<Place> {
+    /// A place for one more, if there is one or one can be made. Whoever must go is counted.
+    pub fn enter(&self, address: IpAddr) -> Option<Arc<Place>> {
         let mut open = self.lock();
-        let of_one = open.of_each.get(&address).copied().unwrap_or_default();
-        if open.all >= self.most || of_one >= self.most_of_one {
+        let of_one = open.of_each.get(&address).map_or(0, OfOne::count);
+        let has_place = if of_one >= self.most_of_one {
+            open.evict(address)
+        } else if open.all >= self.most {
+            let crowded = open.most_crowded();
+            crowded.is_some_and(|address| open.evict(address))
+        } else {
+            true
+        };
+        if !has_place {
+            metrics::counter!("informerd_connections_refused_total").increment(1);
             return None;
         }
         open.all += 1;
-        open.of_each.insert(address, of_one + 1);
-        let connections = self.clone();
-        Some(Place {
-            connections,
+        open.came += 1;
+        let number = open.came;
+        let cut = CancellationToken::new();
+        let strangers = &mut open.of_each.entry(address).or_default().strangers;
+        strangers.insert(number, cut.clone());
+        Some(Arc::new(Place {
+            connections: self.clone(),
             address,
-        })
+            number,
+            cut,
+            user: OnceLock::new(),
+        }))
+    }
+}
+
+impl Open {
+    /// The address with the most connections that nobody has signed in on; of several the one with the oldest.
+    fn most_crowded(&self) -> Option<IpAddr> {
+        let with_strangers = self.of_each.iter().filter_map(|(address, of_one)| {
+            let (oldest, _) = of_one.strangers.first_key_value()?;
+            Some((of_one.strangers.len(), std::cmp::Reverse(*oldest), *address))
+        });
+        with_strangers.max().map(|(.., address)| address)
+    }
+
+    /// Cuts the oldest connection of an address that nobody has signed in on, if there is one.
+    fn evict(&mut self, address: IpAddr) -> bool {
+        let of_one = self.of_each.get_mut(&address);
+        let Some((_, cut)) = of_one.and_then(|of_one| of_one.strangers.pop_first()) else {
+            return false;
+        };
+        self.leave(address);
+        metrics::counter!("informerd_connections_evicted_total").increment(1);
+        cut.cancel();
+        true
+    }
+
+    /// One less, which is counted by the address no more.
+    fn leave(&mut self, address: IpAddr) {
+        self.all -= 1;
+        if self.of_each.get(&address).map_or(0, OfOne::count) == 0 {
+            self.of_each.remove(&address);
+        }
+    }
+}
+
+impl OfOne {
+    fn count(&self) -> usize {
+        self.known + self.strangers.len()
     }
 }
 
@@ -112,18 +172,62 @@ pub fn describe_metrics() {
         "informerd_connections_refused_total",
         "Connections that were cut at once because too many were open, of all or of their address."
     );
+    metrics::describe_counter!(
+        "informerd_connections_evicted_total",
+        "Connections that nobody had signed in on and that were cut to make place for others."
+    );
+}
+
+impl Place {
+    /// Cuts the connection, and says that it is cut.
+    pub fn cut(&self) -> &CancellationToken {
+        &self.cut
+    }
+
+    /// Somebody has signed in on it: it is not cut to make place for another, unless that is one of very many of the
+    /// same user.
+    pub fn sign_in(&self, user: &str) {
+        if self.user.get().is_some() {
+            return;
+        }
+        let most = self.connections.most_of_one;
+        let mut open = self.connections.lock();
+        let open = &mut *open;
+        let Some(of_one) = open.of_each.get_mut(&self.address) else {
+            return;
+        };
+        let of_user = open.of_user.get(user).copied().unwrap_or_default();
+        if of_user >= most || of_one.strangers.remove(&self.number).is_none() {
+            // One too many, or it has had to go, or another call of it was faster.
+            return;
+        }
+        of_one.known += 1;
+        open.of_user.insert(user.to_owned(), of_user + 1);
+        // Under the lock, and whoever was a stranger has none.
+        let _ = self.user.set(user.to_owned());
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.connections.lock();
-        open.all -= 1;
-        if let Some(of_one) = open.of_each.get_mut(&self.address) {
-            *of_one -= 1;
-            if *of_one == 0 {
-                open.of_each.remove(&self.address);
+        let open = &mut *open;
+        let Some(of_one) = open.of_each.get_mut(&self.address) else {
+            return;
+        };
+        if let Some(user) = self.user.get() {
+            of_one.known -= 1;
+            if let Some(of_user) = open.of_user.get_mut(user) {
+                *of_user -= 1;
+                if *of_user == 0 {
+                    open.of_user.remove(user);
+                }
             }
+        } else if of_one.strangers.remove(&self.number).is_none() {
+            // It has had to go before.
+            return;
         }
+        open.leave(self.address);
     }
 }
 
@@ -131,18 +235,86 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    /// So many connections of an address, each of a user of its own if they sign in.
+    fn open(connections: &Connections, last: u8, count: usize, sign_in: bool) -> Vec<Arc<Place>> {
+        let places = (0..count).map(|n| connections.enter(address(last)).map(|it| (n, it)));
+        let places = places.map(|place| {
+            let (n, place) = place.expect("there is a place");
+            if sign_in {
+                place.sign_in(&format!("user {last}/{n}"));
+            }
+            place
+        });
+        places.collect()
+    }
+
+    fn cut(places: &[Arc<Place>]) -> Vec<bool> {
+        places
+            .iter()
+            .map(|place| place.cut().is_cancelled())
+            .collect()
+    }
+
     #[test]
     fn one_address_cannot_take_all_places() {
         let connections = Connections::new(5, 3);
-        let address = |last| IpAddr::from([10, 0, 0, last]);
-        let mut open: Vec<_> = (0..3)
-            .map(|_| connections.enter(address(1)).unwrap())
-            .collect();
+        let mut places = open(&connections, 1, 3, true);
         assert!(connections.enter(address(1)).is_none());
-        open.extend((0..2).map(|_| connections.enter(address(2)).unwrap()));
+        places.extend(open(&connections, 2, 2, true));
         assert!(connections.enter(address(3)).is_none(), "all of them");
-        open.clear();
-        assert!(connections.lock().of_each.is_empty());
+        places.clear();
+        let left = connections.lock();
+        assert!(left.of_each.is_empty() && left.of_user.is_empty() && left.all == 0);
+        drop(left);
         assert!(connections.enter(address(1)).is_some());
+    }
+
+    #[test]
+    fn who_has_not_signed_in_makes_place_for_the_next_and_the_oldest_goes_first() {
+        let connections = Connections::new(9, 3);
+        let known = open(&connections, 1, 1, true);
+        let strangers = open(&connections, 1, 2, false);
+        let next = open(&connections, 1, 1, false);
+        assert_eq!(cut(&strangers), [true, false]);
+        assert_eq!(cut(&known), [false]);
+        next[0].sign_in("late");
+        strangers[0].sign_in("too late");
+        assert_eq!(connections.lock().of_user.len(), 2);
+        drop(strangers);
+        let last = open(&connections, 1, 1, true);
+        assert!(connections.enter(address(1)).is_none(), "all are known");
+        drop((known, next, last));
+        assert_eq!(connections.lock().all, 0);
+    }
+
+    #[test]
+    fn where_all_places_are_taken_the_address_with_most_strangers_loses_one() {
+        let connections = Connections::new(6, 6);
+        let few = open(&connections, 1, 2, false);
+        let many = open(&connections, 2, 4, false);
+        let new = open(&connections, 3, 1, false);
+        assert_eq!(cut(&few), [false, false]);
+        assert_eq!(cut(&many), [true, false, false, false]);
+        assert_eq!(cut(&new), [false]);
+    }
+
+    #[test]
+    fn one_user_keeps_no_more_places_than_one_address() {
+        let connections = Connections::new(6, 3);
+        let places: Vec<_> = [1, 1, 2, 2]
+            .map(|last| open(&connections, last, 1, false).remove(0))
+            .into();
+        for place in &places {
+            place.sign_in("greedy");
+            place.sign_in("greedy");
+        }
+        let others = open(&connections, 3, 3, true);
+        assert_eq!(cut(&places), [false, false, false, true]);
+        drop((places, others));
+        assert!(connections.lock().of_user.is_empty());
     }
 }

@@ -24,9 +24,8 @@
 //!
 //! Data goes one way; there are no loops. `app` wires it all and nothing else does. Beside the way stand:
 //! `config` and `args` (what to watch), `upstream` (the connection to the API server), `discovery` (which kinds
-//! it serves), `auth` (who calls, and what they may see), `tls`, `connections` (how many there are), `patience` (how long one is
-//! waited for),
-//! `proof` (asks the API server whether what is cached is current), `columns` (what tables show of a kind),
+//! it serves), `auth` (who calls, and what they may see), `tls`, `connections` (which there are), `quota` (how much of
+//! something an address may have), `patience` (how long a connection is waited for), `proof` (asks the API server whether what is cached is current), `columns` (what tables show of a kind),
 //! `aerospike` (the info protocol: asks database nodes, and judges what they say), `admin` (metrics and health),
 //! `client` and `cli` (the other end of the wire), `audit` (compares the cache of a running daemon with the API
 //! server), `kubeconfig`, `telemetry`, `heartbeat`, `shutdown`; and `sandbox` (a Kubernetes in memory, to try all this
@@ -36,8 +35,8 @@
 //! # Who may know whom
 //!
 //! `object` <- `cache` <- `source`, `feed`, `readiness`, `api`, `admin`; `feed`, `readiness` <- `controller`;
-//! `aerospike` <- `controller`; `readiness` <- `api`; `auth`, `tls`, `patience`, `connections` <- `api`, `kubeapi`; `cache` <-
-//! `kubeapi` <- `facade`, and `proof` <- `api`, `facade`. Only `source`, `discovery`, `proof`, `auth`, `upstream`, where it polls
+//! `aerospike` <- `controller`; `readiness` <- `api`; `auth`, `tls`, `patience`, `connections` <- `api`, `kubeapi`; `quota` <-
+//! `auth`, `tls`; `connections` <- `auth`; `cache` <- `kubeapi` <- `facade`, and `proof` <- `api`, `facade`. Only `source`, `discovery`, `proof`, `auth`, `upstream`, where it polls
 //! `controller::aerospike`, and the facade where it passes a caller's request through, talk to the API server. Only
 //! `api`, `client` and `admin` (for health) know gRPC; `cache` knows neither. Only `app` sees all.
 //! `tests/architecture.rs` holds this.
@@ -111,6 +110,7 @@ pub mod patience;
 pub mod planted;
 pub mod proof;
 pub mod proto;
+pub mod quota;
 pub mod readiness;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;

@@ -39,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("args", &["cli"]),
     ("audit", &["args", "cli", "client", "proto", "upstream"]),
-    ("auth", &["upstream"]),
+    ("auth", &["connections", "quota", "upstream"]),
     ("cache", &["digest", "object", "planted"]),
     (
         "cli",
@@ -130,7 +130,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("telemetry", &[]),
-    ("tls", &["connections"]),
+    ("tls", &["quota"]),
     ("upstream", &["args", "config"]),
 ];
 

@@ -139,7 +139,7 @@ struct Rights {
     guard: Guard,
     room: Option<Room>,
     subject: Subject,
-    all: Vec<Attributes>,
+    all: Arc<[Attributes]>,
 }
 
 impl Admitted {
@@ -170,11 +170,13 @@ impl Admitted {
     }
 
     /// For a stream that stays open.
-    pub(super) fn hold(&self) -> Held {
-        let lease = self
-            .rights
-            .as_ref()
-            .map(|rights| rights.hold(rights.all.clone()));
+    pub(super) fn hold(&mut self) -> Held {
+        let lease = self.rights.as_mut().map(|rights| {
+            let lease = rights.hold(Arc::clone(&rights.all));
+            // One list for all streams that rest on the same: it can be long.
+            rights.all = Arc::clone(lease.all());
+            lease
+        });
         Held::new(lease, None)
     }
 
@@ -194,13 +196,15 @@ impl Admitted {
             withheld,
         );
         // That somebody is who it was it must be, whatever it may see.
-        Held::new(Some(rights.hold(Vec::new())), Some(grants))
+        Held::new(Some(rights.hold(Arc::default())), Some(grants))
     }
 
     /// What a call was held against together with another.
     pub(super) fn and(mut self, other: Self) -> Self {
         match (&mut self.rights, other.rights) {
-            (Some(own), Some(other)) => own.all.extend(other.all),
+            (Some(own), Some(other)) => {
+                own.all = own.all.iter().chain(&*other.all).cloned().collect();
+            }
             (None, other) => self.rights = other,
             (Some(_), None) => {}
         }
@@ -235,7 +239,7 @@ impl Admitted {
 }
 
 impl Rights {
-    fn hold(&self, all: Vec<Attributes>) -> Lease {
+    fn hold(&self, all: Arc<[Attributes]>) -> Lease {
         self.guard.hold(&self.subject, all, self.room.as_ref())
     }
 }
@@ -354,7 +358,7 @@ impl Api {
             guard: guard.clone(),
             room: asking.room.clone(),
             subject,
-            all,
+            all: all.into(),
         };
         let rights = Some(rights);
         Ok((Admitted { rights }, lacking))
@@ -377,7 +381,7 @@ impl Api {
                 guard: guard.clone(),
                 room: asking.room.clone(),
                 subject,
-                all: vec![right],
+                all: [right].into(),
             }),
         })
     }

@@ -298,7 +298,7 @@ async fn list_objects(
     let caller = caller(request.extensions(), user_agent(&request));
     let asking = Asking::of(request.extensions());
     let request = request.into_inner();
-    let admitted = admit(&api, &asking, Verb::List, request.scope.as_ref()).await?;
+    let mut admitted = admit(&api, &asking, Verb::List, request.scope.as_ref()).await?;
     let snapshot = asking.snapshot()?;
     let until = wait::capped(wait::SYNC, deadline);
     let (query, used) = query(

@@ -7,6 +7,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -38,7 +39,7 @@ pub(super) struct Connection {
     io: Io,
     peer: Peer,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    _place: Place,
+    _place: Arc<Place>,
 }
 
 enum Io {
@@ -85,7 +86,7 @@ async fn accept(
         let Ok(peer) = stream.peer_addr() else {
             continue;
         };
-        let Some(place) = connections.enter_or_count(peer.ip()) else {
+        let Some(place) = connections.enter(peer.ip()) else {
             continue;
         };
         let Some(tls) = tls.clone() else {
@@ -97,7 +98,8 @@ async fn accept(
         };
         let send = send.clone();
         tokio::spawn(async move {
-            if let Some(secured) = tls.accept(stream).await {
+            let secured = place.cut().run_until_cancelled(tls.accept(stream)).await;
+            if let Some(secured) = secured.flatten() {
                 // Nobody serves any more: then nobody waits for it either.
                 let _ = send
                     .send(Ok(Connection::secured(secured, peer, place)))
@@ -108,7 +110,7 @@ async fn accept(
 }
 
 impl Connection {
-    fn new(stream: TcpStream, peer: SocketAddr, place: Place) -> Self {
+    fn new(stream: TcpStream, peer: SocketAddr, place: Arc<Place>) -> Self {
         let presented = Presented {
             peer: Some(peer),
             chain: Vec::new(),
@@ -117,7 +119,7 @@ impl Connection {
         Self::with(Io::Plain(Gather::new(read, write)), presented, place)
     }
 
-    fn secured(secured: Secured, peer: SocketAddr, place: Place) -> Self {
+    fn secured(secured: Secured, peer: SocketAddr, place: Arc<Place>) -> Self {
         let presented = Presented {
             peer: Some(peer),
             chain: secured.client_chain(),
@@ -126,8 +128,8 @@ impl Connection {
         Self::with(Io::Secured(Gather::new(read, write)), presented, place)
     }
 
-    fn with(io: Io, presented: Presented, place: Place) -> Self {
-        let peer = Peer::new(presented);
+    fn with(io: Io, presented: Presented, place: Arc<Place>) -> Self {
+        let peer = Peer::new(presented, &place);
         Self {
             io,
             cut: Box::pin(peer.cut.clone().cancelled_owned()),

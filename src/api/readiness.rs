@@ -210,7 +210,7 @@ impl ReadinessService for Readiness {
         let caller = caller(&request);
         let asking = Asking::of(request.extensions());
         let scope = request.into_inner().scope.unwrap_or_default();
-        let admitted = admit_scope(&self.0, &asking, Verb::List, &scope).await?;
+        let mut admitted = admit_scope(&self.0, &asking, Verb::List, &scope).await?;
         let snapshot = asking.snapshot()?;
         let cases = Cases::find(&self.0, &scope)?;
         for case in &cases.all {
@@ -230,7 +230,8 @@ impl ReadinessService for Readiness {
             at: 0,
             count: 0,
         };
-        let (sight, held) = (Sight::new(&self.0, admitted.clone()), admitted.hold());
+        let held = admitted.hold();
+        let sight = Sight::new(&self.0, admitted);
         let consumers = self.0.consumers();
         let registration = consumers.enter("ListReadiness", caller, None, asked(scope));
         let parts = (list, sight, held, snapshot, registration);

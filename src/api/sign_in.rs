@@ -6,7 +6,8 @@
 use std::{
     convert::Infallible,
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -16,9 +17,11 @@ use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
 use super::{Error, access::Access};
-use crate::auth::{Called, Peer, Room, Slot, Subject, allowed, denied};
+use crate::auth::{Called, Kept, Peer, Room, Slot, Subject, allowed, denied};
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
+/// Streams that rest on no permission but to be somebody, and show nothing that takes one.
+const REFLECTION: &str = "/grpc.reflection.";
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
@@ -86,7 +89,10 @@ where
             let slot = match &access {
                 Access::Open => return inner.call(request).await,
                 Access::Limited(calls) => match calls.enter("") {
-                    Ok(slot) => slot,
+                    Ok(slot) => {
+                        peer.sign_in("");
+                        slot
+                    }
                     Err(error) => return refuse(None, error),
                 },
                 Access::Guarded { guard, .. } => {
@@ -99,6 +105,7 @@ where
                         Ok(slot) => slot,
                         Err(error) => return refuse(Some(&subject), error),
                     };
+                    peer.sign_in(subject.owner());
                     allowed(&called, &subject, &peer);
                     // What is logged must not have it, whatever is logged.
                     request.headers_mut().remove(http::header::AUTHORIZATION);
@@ -109,10 +116,18 @@ where
             let room = slot.room(&peer);
             request.extensions_mut().insert(room.clone());
             request.extensions_mut().insert(called);
+            let is_reflection = request.uri().path().starts_with(REFLECTION);
+            let kept = Arc::new(slot.kept());
+            let coming = Arc::clone(&kept);
+            let request = request.map(|body| Body::new(Coming { body, kept: coming }));
             let response = inner.call(request).await?;
+            if !is_reflection {
+                room.answered();
+            }
             let counted = |body| Counted {
                 body,
                 room,
+                _kept: kept,
                 _slot: slot,
             };
             Ok(response.map(|body| Body::new(counted(body))))
@@ -120,11 +135,52 @@ where
     }
 }
 
+/// A request, counted as it comes.
+struct Coming {
+    body: Body,
+    kept: Arc<Kept>,
+}
+
+impl http_body::Body for Coming {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let bytes = match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+            _ => 0,
+        };
+        Poll::Ready(match self.kept.add(bytes) {
+            Ok(()) => frame,
+            Err(error) => Some(Err(Error::from(error).into())),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// An answer that is counted until it is sent or given up, and given out as far as there is room for it.
 struct Counted {
     body: Body,
     room: Room,
+    _kept: Arc<Kept>,
     _slot: Slot,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.room.ended();
+    }
 }
 
 impl http_body::Body for Counted {
@@ -150,7 +206,7 @@ impl http_body::Body for Counted {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::time::Duration;
 
     use futures::{FutureExt, StreamExt};
     use http_body_util::BodyExt;
@@ -158,7 +214,10 @@ mod tests {
     use tower::{ServiceExt, service_fn};
 
     use super::*;
-    use crate::auth::{Authentication, Calls, Guard, Limits, Settings, fake::FakeReviews};
+    use crate::{
+        auth::{Authentication, Calls, Guard, Limits, Presented, Settings, fake::FakeReviews},
+        connections::Connections,
+    };
 
     /// Answers each call with the user that it was let in as, and so many pieces of 60 bytes.
     fn behind_the_door(
@@ -167,6 +226,10 @@ mod tests {
         pieces: usize,
     ) -> impl Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
     {
+        answering(guard(reviews, limits), pieces)
+    }
+
+    fn guard(reviews: &FakeReviews, limits: Limits) -> Access {
         let how = Authentication {
             token_audience: Some("informerd".to_owned()),
             ..Authentication::default()
@@ -176,11 +239,10 @@ mod tests {
             ..Settings::default()
         };
         let guard = Guard::new(how, Arc::new(reviews.clone()), settings).unwrap();
-        let access = Access::Guarded {
+        Access::Guarded {
             guard,
             names: Arc::new(|_| None),
-        };
-        answering(access, pieces)
+        }
     }
 
     /// The same behind any door.
@@ -356,5 +418,99 @@ mod tests {
         assert_eq!(code(&check()), Code::ResourceExhausted);
         open.pop();
         assert_eq!(code(&check()), Code::Ok, "one has ended");
+    }
+
+    /// A call over a connection, whose answer is a piece and goes on.
+    async fn over<S>(door: &mut S, path: &str, peer: &Peer) -> http::Response<Body>
+    where
+        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    {
+        let mut request = http::Request::post(path);
+        request = request.header("authorization", "Bearer a");
+        let mut request = request.body(Body::empty()).unwrap();
+        request.extensions_mut().insert(peer.clone());
+        door.ready().await.unwrap().call(request).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_whose_rights_nobody_looks_at_is_taken_soon_or_its_connection_is_cut() {
+        let reviews = FakeReviews::default();
+        reviews.give("a", "alice", &["informerd"]);
+        let mut door = behind_the_door(&reviews, Limits::default(), 1);
+        let peers = [0; 4].map(|_| Peer::default());
+        let [unread, unsent, taken, reflecting] = &peers;
+        let mut answer = over(&mut door, LIST, unread).await.into_body();
+        let piece = answer.frame().await;
+        let waiting = over(&mut door, LIST, unsent).await;
+        let mut read = over(&mut door, LIST, taken).await.into_body();
+        drop(read.frame().await);
+        drop(read);
+        let reflection = over(&mut door, "/grpc.reflection.v1.X/Y", reflecting).await;
+        tokio::time::sleep(Duration::from_secs(14)).await;
+        assert!(peers.iter().all(|peer| !peer.cut.is_cancelled()));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let cut = peers.each_ref().map(|peer| peer.cut.is_cancelled());
+        assert_eq!(cut, [true, true, false, false]);
+        drop((answer, piece, waiting, reflection));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_somebody_signed_in_on_keeps_its_place() {
+        let reviews = FakeReviews::default();
+        reviews.give("a", "alice", &["informerd"]);
+        let mut door = behind_the_door(&reviews, Limits::default(), 0);
+        let connections = Connections::new(2, 2);
+        let address = std::net::IpAddr::from([10, 0, 0, 1]);
+        let [known, stranger] = [0; 2].map(|_| connections.enter(address).unwrap());
+        let peers = [&known, &stranger].map(|place| Peer::new(Presented::default(), place));
+        let _call = over(&mut door, LIST, &peers[0]).await;
+        let mut request = http::Request::post(LIST).body(Body::empty()).unwrap();
+        request.extensions_mut().insert(peers[1].clone());
+        assert_eq!(
+            code(&door.call(request).await.unwrap()),
+            Code::Unauthenticated
+        );
+        let _next = connections.enter(address).unwrap();
+        let cut = peers.map(|peer| peer.cut.is_cancelled());
+        assert_eq!(cut, [false, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_requests_are_refused_while_others_of_their_caller_take_what_there_is() {
+        let reviews = FakeReviews::default();
+        for name in ["alice", "bob"] {
+            reviews.give(name, name, &["informerd"]);
+        }
+        let limits = Limits {
+            bytes_of_one: 1900,
+            ..Limits::default()
+        };
+        let guard = guard(&reviews, limits);
+        // Takes the request, and keeps the call open.
+        let inner = service_fn(|request: http::Request<Body>| async move {
+            let taken = request.into_body().collect().await;
+            let open = futures::stream::pending::<Result<Frame<Bytes>, Status>>();
+            let answer = match taken {
+                Ok(_) => http::Response::new(Body::new(http_body_util::StreamBody::new(open))),
+                Err(status) => Status::from_error(status.into()).into_http(),
+            };
+            Ok(answer)
+        });
+        let mut door = SignIn(guard).layer(inner);
+        let mut send = async |token: &str, bytes: usize| {
+            let request =
+                http::Request::post(LIST).header("authorization", format!("Bearer {token}"));
+            let body = http_body_util::Full::new(Bytes::from(vec![0; bytes]));
+            let request = request.body(Body::new(body)).unwrap();
+            door.ready().await.unwrap().call(request).await.unwrap()
+        };
+        let first = send("alice", 60).await;
+        let second = send("alice", 60).await;
+        let third = send("alice", 1).await;
+        let codes = [&first, &second, &third].map(code);
+        assert_eq!(codes, [Code::Ok, Code::Ok, Code::ResourceExhausted]);
+        assert_eq!(code(&send("bob", 60).await), Code::Ok);
+        drop(first);
+        assert_eq!(code(&send("alice", 1).await), Code::Ok, "one is over");
     }
 }

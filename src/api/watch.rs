@@ -98,7 +98,7 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
     let none = BTreeSet::new();
     let may_lack = if ask.retract { &withheld } else { &none };
     let admitted = api.admit_parts(&asking, Verb::Watch, &scope, may_lack);
-    let (admitted, lacking) = admitted.await?;
+    let (mut admitted, lacking) = admitted.await?;
     let held = match ask.retract {
         true => admitted.hold_parts(&scope, &lacking),
         false => admitted.hold(),
@@ -146,6 +146,7 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         api,
         kind,
         ask,
+        resumes: !request.token.is_empty(),
         request,
     };
     if !watch.request.min_resource_version.is_empty() {
@@ -159,7 +160,7 @@ async fn open(api: Api, request: http::Request<Body>) -> Result<Watch, Status> {
         wait::version(&stream.query, &watch.request.min_resource_version, deadline).await?;
     }
     // Where it begins with the state that there is. One that waits for a first state walks the same as all who do.
-    if watch.request.token.is_empty() && watch.shards().all(|shard| servable(shard).is_some()) {
+    if !watch.resumes && watch.shards().all(|shard| servable(shard).is_some()) {
         watch.snapshot = watch.asking.snapshot()?;
     }
     Ok(watch)
@@ -195,6 +196,8 @@ struct Watch {
     kind: Arc<Kind>,
     ask: Ask,
     request: proto::WatchObjectsRequest,
+    /// Whether it came with a token, which is kept until the kind is known.
+    resumes: bool,
     registration: Registration,
     #[expect(dead_code, reason = "held, not read")]
     used: Use,
@@ -314,6 +317,7 @@ impl Watch {
             work: None,
         });
         self.waiting.clear();
+        self.request.token = Default::default();
         Ok(true)
     }
 
@@ -421,7 +425,7 @@ impl Watch {
                 if self.snapshot.is_none() {
                     // A token that is not honoured is a new stream.
                     self.snapshot = match self.has_told {
-                        false if !self.request.token.is_empty() => self.asking.snapshot()?,
+                        false if self.resumes => self.asking.snapshot()?,
                         _ => self.asking.room().map(Room::another_snapshot),
                     };
                 }

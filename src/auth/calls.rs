@@ -16,8 +16,10 @@ use tokio::time::Instant;
 use super::{
     AuthError,
     in_flight::{InFlight, Room},
+    kept::{Kept, Store},
     peer::Peer,
     snapshots::Snapshots,
+    untaken::Untaken,
 };
 
 /// What callers may have, each and together.
@@ -89,6 +91,8 @@ struct Inner {
     open: AtomicUsize,
     in_flight: Arc<InFlight>,
     snapshots: Arc<Snapshots>,
+    kept: Arc<Store>,
+    untaken: Untaken,
     of_each: Mutex<Each>,
 }
 
@@ -107,6 +111,7 @@ struct Own {
     next: Instant,
     in_flight: Arc<InFlight>,
     snapshots: Arc<Snapshots>,
+    kept: Arc<Store>,
 }
 
 /// A call's place among those that are open, until it is dropped.
@@ -118,6 +123,7 @@ pub struct Slot {
     turn: u32,
     in_flight: Arc<InFlight>,
     snapshots: Arc<Snapshots>,
+    kept: Arc<Store>,
 }
 
 impl Calls {
@@ -128,6 +134,8 @@ impl Calls {
             open: AtomicUsize::new(0),
             in_flight: Arc::new(InFlight::new(limits.bytes)),
             snapshots: Arc::new(snapshots),
+            kept: Arc::new(Store::new(limits.bytes)),
+            untaken: Untaken::default(),
             of_each: Mutex::new(Each {
                 own: HashMap::new(),
                 next: Instant::now(),
@@ -167,6 +175,7 @@ impl Calls {
                 limits.snapshots_of_one,
                 limits.listed_per_second_of_one,
             )),
+            kept: Arc::new(Store::new(limits.bytes_of_one)),
         });
         let next = turn(own.next, limits.calls_per_second, now)?;
         let next_of_all = turn(each.next, limits.calls_per_second_of_all, now)?;
@@ -185,6 +194,8 @@ impl Calls {
                 return Err(AuthError::TooMany(what));
             }
         }
+        self.0.kept.check("all")?;
+        own.kept.check(user)?;
         own.next = next;
         each.next = next_of_all;
         let turn = match user {
@@ -201,6 +212,7 @@ impl Calls {
             turn,
             in_flight: own.in_flight.clone(),
             snapshots: own.snapshots.clone(),
+            kept: own.kept.clone(),
         })
     }
 }
@@ -243,6 +255,11 @@ impl Own {
 }
 
 impl Slot {
+    /// What the call's request takes, to be said as it comes.
+    pub fn kept(&self) -> Kept {
+        Kept::new(&self.user, [&self.kept, &self.calls.0.kept])
+    }
+
     /// What may be on its way to the caller, over this connection.
     pub fn room(&self, peer: &Peer) -> Room {
         let all = &self.calls.0;
@@ -251,7 +268,7 @@ impl Slot {
             // That of all holds up nobody who is here.
             ([&peer.in_flight, &self.in_flight], &all.in_flight),
             [&self.snapshots, &all.snapshots],
-            &peer.cut,
+            (&peer.cut, &all.untaken),
         )
     }
 }

@@ -1,8 +1,8 @@
 //! The door: who calls, whether they may, and whether they still may.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{
     AuthError, Reviews,
@@ -10,7 +10,7 @@ use super::{
     authenticate::{Authentication, Authenticator, Presented},
     authorize::{Authorizer, Urgency},
     budget::Rate,
-    calls::{Calls, Limits, Slot},
+    calls::{Calls, Limits, Slot, shed},
     changes::{Changes, Due},
     identity::{Identity, Subject},
     impersonate,
@@ -18,6 +18,13 @@ use super::{
     rights::{Holder, Lease},
     secret::Fingerprints,
 };
+use crate::quota::Quota;
+
+/// Most bytes of headers of calls of which it is being asked who makes them, of all and of one address.
+const OUTSIDE: usize = 256 << 20;
+const OUTSIDE_OF_ONE: usize = 16 << 20;
+/// After which whoever is one too many may try again.
+const LATER: Duration = Duration::from_secs(1);
 
 /// How much the API server is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +51,7 @@ pub struct Guard(Arc<Inner>);
 struct Inner {
     authenticator: Authenticator,
     authorizer: Authorizer,
+    outside: Quota,
     fingerprints: Arc<Fingerprints>,
     changes: Arc<Changes>,
     holder: Holder,
@@ -68,6 +76,7 @@ impl Guard {
                 Arc::clone(&changes),
                 rate,
             ),
+            outside: Quota::new(OUTSIDE, OUTSIDE_OF_ONE),
             fingerprints,
             changes,
             holder: Holder::default(),
@@ -81,6 +90,17 @@ impl Guard {
         headers: &HeaderMap,
         presented: &Arc<Presented>,
     ) -> Result<Subject, AuthError> {
+        let _outside = match presented.peer {
+            Some(peer) => {
+                let taken = self.0.outside.take(peer.ip(), size(headers));
+                Some(
+                    taken
+                        .ok_or(AuthError::Busy(LATER))
+                        .inspect_err(|_| shed())?,
+                )
+            }
+            None => None,
+        };
         let subject = self.0.authenticator.subject(headers, presented).await?;
         let Some((identity, needed)) = impersonate::asked(headers)? else {
             return Ok(subject);
@@ -112,8 +132,13 @@ impl Guard {
     /// is. Streams that rest on the same share the questions. Two seconds after its rights ended the connection of the
     /// call, whose room it is, is cut if the stream is still there, or anything that was made for it before: what is
     /// queued for a consumer that does not read must not reach it later.
-    pub fn hold(&self, subject: &Subject, all: Vec<Attributes>, room: Option<&Room>) -> Lease {
-        let mut lease = self.0.holder.hold(self, subject, all);
+    pub fn hold(
+        &self,
+        subject: &Subject,
+        all: impl Into<Arc<[Attributes]>>,
+        room: Option<&Room>,
+    ) -> Lease {
+        let mut lease = self.0.holder.hold(self, subject, all.into());
         if let Some(room) = room {
             lease.cuts(room.clone());
         }
@@ -205,6 +230,12 @@ impl Guard {
     ) -> Result<(), AuthError> {
         self.0.authorizer.check(identity, attributes, urgency).await
     }
+}
+
+/// What headers take, about.
+fn size(headers: &HeaderMap) -> usize {
+    let one = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 64;
+    headers.iter().map(one).sum()
 }
 
 impl fmt::Debug for Guard {

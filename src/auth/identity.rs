@@ -110,6 +110,11 @@ impl Subject {
         }
     }
 
+    /// The user whose credentials they are, which acts for itself or for somebody else.
+    pub fn owner(&self) -> &str {
+        &self.real.user
+    }
+
     /// Whose permissions count.
     pub fn identity(&self) -> &Identity {
         &self.identity

@@ -8,7 +8,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker, ready},
@@ -22,6 +22,7 @@ use super::{
     AuthError,
     calls::shed,
     snapshots::{Snapshot, Snapshots},
+    untaken::{Answer, Untaken},
 };
 
 /// What is on its way to somebody.
@@ -52,6 +53,11 @@ struct Within {
     made: AtomicU64,
     left: AtomicU64,
     cut: CancellationToken,
+    /// How many look at the rights that it rests on.
+    leases: AtomicUsize,
+    untaken: Untaken,
+    /// Once nobody does.
+    answer: OnceLock<Answer>,
 }
 
 /// A piece that is on its way.
@@ -112,7 +118,7 @@ impl Room {
         (user, turn): (&str, u32),
         (own, all): ([&Arc<InFlight>; 2], &Arc<InFlight>),
         snapshots: [&Arc<Snapshots>; 2],
-        cut: &CancellationToken,
+        (cut, untaken): (&CancellationToken, &Untaken),
     ) -> Self {
         Self(Arc::new(Within {
             own: own.map(Arc::clone),
@@ -123,6 +129,9 @@ impl Room {
             made: AtomicU64::new(0),
             left: AtomicU64::new(0),
             cut: cut.clone(),
+            leases: AtomicUsize::new(0),
+            untaken: untaken.clone(),
+            answer: OnceLock::new(),
         }))
     }
 
@@ -139,6 +148,38 @@ impl Room {
     /// How many calls of its identity were open when it began; none where nobody is asked who it is.
     pub fn turn(&self) -> u32 {
         self.0.turn
+    }
+
+    /// Somebody looks at rights that the call rests on.
+    pub(super) fn hold(&self) {
+        self.0.leases.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// One less does.
+    pub(super) fn let_go(&self) {
+        self.0.leases.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// To be called when an answer is given. Where it rests on rights that nobody looks at again, it must be taken
+    /// soon, or its connection is cut.
+    pub fn answered(&self) {
+        if self.0.leases.load(Ordering::SeqCst) == 0 {
+            self.take_soon();
+        }
+    }
+
+    /// To be called when an answer has come to its end: what was made for it must leave soon, or its connection is
+    /// cut.
+    pub fn ended(&self) {
+        if self.left() < self.made() {
+            self.take_soon();
+        }
+    }
+
+    fn take_soon(&self) {
+        self.0
+            .answer
+            .get_or_init(|| self.0.untaken.give(&self.0.cut));
     }
 
     /// Cuts the connection.
@@ -232,8 +273,8 @@ mod tests {
 
     fn room_of(own: [&Arc<InFlight>; 2], all: &Arc<InFlight>) -> Room {
         let snapshots = Arc::new(Snapshots::new(1, 1));
-        let cut = CancellationToken::new();
-        Room::new(("alice", 0), (own, all), [&snapshots, &snapshots], &cut)
+        let how = (&CancellationToken::new(), &Untaken::default());
+        Room::new(("alice", 0), (own, all), [&snapshots, &snapshots], how)
     }
 
     fn piece(len: usize) -> Bytes {

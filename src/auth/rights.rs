@@ -64,6 +64,7 @@ impl Over {
 
 /// Rights that one or more streams rest on.
 pub struct Rights {
+    all: Arc<[Attributes]>,
     over: watch::Receiver<Option<Over>>,
     leases: Arc<Mutex<Vec<Weak<Cuts>>>>,
     _looking: AbortOnDropHandle<()>,
@@ -79,7 +80,18 @@ pub struct Lease {
 /// Of the stream's call, whose connection is cut if it cannot end by itself, because its consumer does not read.
 struct Cuts(Room);
 
+impl Drop for Cuts {
+    fn drop(&mut self) {
+        self.0.let_go();
+    }
+}
+
 impl Lease {
+    /// What they let do: the same list for all streams that rest on the same.
+    pub fn all(&self) -> &Arc<[Attributes]> {
+        &self.rights.all
+    }
+
     /// Why the rights are over, if they are.
     pub fn over(&self) -> Option<Over> {
         // Looked at for each frame of a stream, so mostly without the lock that all who rest on the same share.
@@ -103,6 +115,7 @@ impl Lease {
     /// Cuts this call's connection if the stream, or what was made for it, is still there two seconds after its rights
     /// ended.
     pub(super) fn cuts(&mut self, room: Room) {
+        room.hold();
         let cuts = Arc::new(Cuts(room));
         let mut leases = lock(&self.rights.leases);
         if leases.len() == leases.capacity() {
@@ -139,7 +152,7 @@ impl Holder {
             .count()
     }
 
-    pub(super) fn hold(&self, guard: &Guard, subject: &Subject, all: Vec<Attributes>) -> Lease {
+    pub(super) fn hold(&self, guard: &Guard, subject: &Subject, all: Arc<[Attributes]>) -> Lease {
         let key = guard.fingerprint(subject, &all);
         let mut held = lock(&self.0);
         let known = held.get(&key).and_then(Weak::upgrade);
@@ -161,12 +174,13 @@ impl Holder {
 }
 
 impl Rights {
-    fn new(guard: Guard, subject: Subject, all: Vec<Attributes>) -> Self {
+    fn new(guard: Guard, subject: Subject, all: Arc<[Attributes]>) -> Self {
         let (tell, over) = watch::channel(None);
         let leases = Arc::<Mutex<Vec<Weak<Cuts>>>>::default();
         let held = Arc::clone(&leases);
+        let asked = Arc::clone(&all);
         let looking = tokio::spawn(async move {
-            let reason = look(&guard, subject, &all).await;
+            let reason = look(&guard, subject, &asked).await;
             metrics::counter!("informerd_auth_streams_ended_total", "reason" => reason.as_str())
                 .increment(1);
             let all: Vec<_> = lock(&held).drain(..).collect();
@@ -181,6 +195,7 @@ impl Rights {
             tell.closed().await;
         });
         Self {
+            all,
             over,
             leases,
             _looking: AbortOnDropHandle::new(looking),

@@ -123,13 +123,17 @@ impl World {
     }
 
     async fn send(&self, method: &str, uri: &str) -> Response<Body> {
+        self.send_over(&Peer::default(), method, uri).await
+    }
+
+    async fn send_over(&self, peer: &Peer, method: &str, uri: &str) -> Response<Body> {
         let request = Request::builder()
             .method(method)
             .uri(uri)
             .header("authorization", "Bearer the-callers")
             .body(full(""))
             .unwrap();
-        self.api.handle(request, Peer::default()).await
+        self.api.handle(request, peer.clone()).await
     }
 
     async fn ask(&self, method: &str, uri: &str) -> (u16, Value) {
@@ -271,6 +275,14 @@ const WATCH: &str = r#"watch resource "pods" in API group "" in the namespace "d
 
 /// Pods, and an API server that says who may see them; `the-callers` is alice's token.
 fn with_a_door() -> (World, FakeReviews) {
+    let lax = FacadeConfig {
+        unset_is_any: true,
+        ..FacadeConfig::default()
+    };
+    guarded(lax)
+}
+
+fn guarded(config: FacadeConfig) -> (World, FakeReviews) {
     let reviews = FakeReviews::default();
     reviews.give("the-callers", "alice", &["informerd"]);
     let how = Authentication {
@@ -278,11 +290,7 @@ fn with_a_door() -> (World, FakeReviews) {
         ..Authentication::default()
     };
     let guard = Guard::new(how, Arc::new(reviews.clone()), Settings::default()).unwrap();
-    let lax = FacadeConfig {
-        unset_is_any: true,
-        ..FacadeConfig::default()
-    };
-    let world = behind(lax, false, Door::Guarded(guard));
+    let world = behind(config, false, Door::Guarded(guard));
     world.appear();
     (world, reviews)
 }
@@ -342,4 +350,42 @@ async fn a_watch_says_why_it_ends_when_the_right_to_it_is_gone() {
         (&json!("ERROR"), &json!(403))
     );
     assert!(body.frame().await.is_none());
+}
+
+const GET: &str = r#"get resource "pods" in API group "", name "a", in the namespace "default""#;
+
+#[tokio::test(start_paused = true)]
+async fn one_object_that_is_not_taken_soon_goes_with_its_connection() {
+    let (world, reviews) = with_a_door();
+    reviews.allow("alice", GET);
+    let (unread, read) = (Peer::default(), Peer::default());
+    let uri = "/api/v1/namespaces/default/pods/a?resourceVersion=0";
+    let answer = world.send_over(&unread, "GET", uri).await;
+    assert_eq!(answer.status(), 200);
+    let taken = world.send_over(&read, "GET", uri).await;
+    let taken = taken.into_body().collect().await.unwrap().to_bytes();
+    let json: Value = serde_json::from_slice(&taken).unwrap();
+    assert_eq!(json["metadata"]["name"], "a");
+    drop(taken);
+    tokio::time::sleep(Duration::from_secs(16)).await;
+    assert!(unread.cut.is_cancelled() && !read.cut.is_cancelled());
+    drop(answer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_followed_goes_on_for_as_long_as_its_reader_may() {
+    let log = r#"get resource "pods/log" in API group "", name "a", in the namespace "default""#;
+    let (world, reviews) = guarded(FacadeConfig {
+        passthrough: true,
+        ..FacadeConfig::default()
+    });
+    reviews.allow("alice", log);
+    let peer = Peer::default();
+    let uri = "/api/v1/namespaces/default/pods/a/log?follow=true";
+    let mut body = world.send_over(&peer, "GET", uri).await.into_body();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!peer.cut.is_cancelled());
+    reviews.deny("alice", log);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(body.frame().await.unwrap().is_err(), "it is cut short");
 }

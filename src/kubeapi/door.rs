@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     auth::{
-        Attributes, AuthError, Called, Door, Lease, Over, Peer, ResourceAttributes, Room, Slot,
-        Subject, Verb, allowed, denied,
+        Attributes, AuthError, Called, Door, Kept, Lease, Over, Peer, ResourceAttributes, Room,
+        Slot, Subject, Verb, allowed, denied,
     },
     object::selector::{FieldSelector, LabelSelector},
 };
@@ -34,6 +34,7 @@ pub(super) struct Entered {
     /// Absent where nobody is asked.
     pub(super) subject: Option<Subject>,
     slot: Slot,
+    kept: Kept,
     /// What may be on its way to it.
     pub(super) room: Room,
     /// Of what is sent over a time.
@@ -69,8 +70,13 @@ impl KubeApi {
             Door::Open => return Ok(None),
             Door::Limited(calls) => {
                 let slot = calls.enter("").map_err(|error| refused(None, error))?;
+                peer.sign_in("");
                 let room = slot.room(peer);
-                return Ok(Some(Entered::new(None, slot, room, None, verb)));
+                let entered = Entered::new(None, slot, room, None, verb);
+                return entered
+                    .keeping(uri)
+                    .map(Some)
+                    .map_err(|error| refused(None, error));
             }
             Door::Guarded(guard) => guard,
         };
@@ -78,13 +84,20 @@ impl KubeApi {
         let subject = subject.map_err(|error| refused(None, error))?;
         let slot = guard.enter(&subject);
         let slot = slot.map_err(|error| refused(Some(&subject), error))?;
+        peer.sign_in(subject.owner());
         let needed = needed(route, uri)?;
         let may = guard.authorize(&subject, &needed).await;
         may.map_err(|error| refused(Some(&subject), error))?;
         allowed(called, &subject, peer);
         let room = slot.room(peer);
-        let lease = (verb != "get").then(|| guard.hold(&subject, vec![needed], Some(&room)));
-        Ok(Some(Entered::new(Some(subject), slot, room, lease, verb)))
+        // One object is small, and must be taken soon. All else may go on for long, as a log does that is followed.
+        let is_one =
+            matches!(route, Route::Objects(it) if it.verb == "get" && it.subresource.is_none());
+        let lease = (!is_one).then(|| guard.hold(&subject, vec![needed], Some(&room)));
+        let entered = Entered::new(Some(subject.clone()), slot, room, lease, verb).keeping(uri);
+        entered
+            .map(Some)
+            .map_err(|error| refused(Some(&subject), error))
     }
 }
 
@@ -101,14 +114,22 @@ impl Entered {
             subject,
             room,
             ended: Ended::default(),
+            kept: slot.kept(),
             slot,
             lease,
         }
     }
 
+    /// With what it asks for, which is all in here.
+    fn keeping(self, uri: &Uri) -> Result<Self, AuthError> {
+        self.kept.add(uri.query().map_or(0, str::len))?;
+        Ok(self)
+    }
+
     /// The answer, counted while it is sent, and ended when the rights to it are over.
     pub(super) fn answer(self, response: Response<Body>) -> Response<Body> {
         let over = self.lease.as_ref().map(|lease| lease.when_over().boxed());
+        self.room.answered();
         response.map(|body| {
             let held = Held {
                 body,
@@ -118,6 +139,7 @@ impl Entered {
                 is_watch: self.is_watch,
                 has_ended: false,
                 _lease: self.lease,
+                _kept: self.kept,
                 _slot: self.slot,
             };
             held.boxed_unsync()
@@ -134,7 +156,14 @@ struct Held {
     is_watch: bool,
     has_ended: bool,
     _lease: Option<Lease>,
+    _kept: Kept,
     _slot: Slot,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.room.ended();
+    }
 }
 
 impl http_body::Body for Held {

@@ -38,6 +38,9 @@ const STREAMS: u32 = 1000;
 const MAX_HEADERS: usize = 64 << 10;
 /// Largest frame that is read.
 const MAX_FRAME: u32 = 16 << 10;
+/// Most of requests that is read ahead of who takes them, of one stream of HTTP/2 and of a whole connection.
+const AHEAD: u32 = 64 << 10;
+const AHEAD_OF_ALL: u32 = 256 << 10;
 /// Most that is made ready for one stream of HTTP/2 beyond what its reader takes.
 const MAX_SEND: usize = 256 << 10;
 /// Streams that a peer may have reset before anybody looked at them; and those that were reset for its errors.
@@ -79,15 +82,17 @@ impl KubeApi {
                 chain: Vec::new(),
             };
             tokio::spawn(async move {
-                let _place = place;
                 let Some(tls) = tls else {
+                    let peer = Peer::new(presented, &place);
                     return api
-                        .connection(server, socket, presented, is_loopback, watcher)
+                        .connection(server, socket, peer, is_loopback, watcher)
                         .await;
                 };
-                if let Some(secured) = tls.accept(socket).await {
+                let secured = place.cut().run_until_cancelled(tls.accept(socket)).await;
+                if let Some(secured) = secured.flatten() {
                     presented.chain = secured.client_chain();
-                    api.connection(server, secured, presented, is_loopback, watcher)
+                    let peer = Peer::new(presented, &place);
+                    api.connection(server, secured, peer, is_loopback, watcher)
                         .await;
                 }
             });
@@ -97,16 +102,16 @@ impl KubeApi {
         Ok(())
     }
 
-    /// One connection, until it ends, or is cut for an answer that its reader may not have any more.
+    /// One connection, until it ends, or is cut: for an answer that its reader may not have any more, or for another
+    /// connection that needs its place.
     async fn connection(
         self,
         server: auto::Builder<TokioExecutor>,
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        presented: Presented,
+        peer: Peer,
         is_loopback: bool,
         watcher: Watcher,
     ) {
-        let peer = Peer::new(presented);
         let cut = peer.cut.clone();
         let requests = Requests::default();
         let io = Patient::new(io).with_headers_of(&requests);
@@ -167,6 +172,8 @@ fn server() -> auto::Builder<TokioExecutor> {
         .keep_alive_timeout(KEEPALIVE)
         .max_concurrent_streams(STREAMS)
         .max_frame_size(MAX_FRAME)
+        .initial_stream_window_size(AHEAD)
+        .initial_connection_window_size(AHEAD_OF_ALL)
         .max_send_buf_size(MAX_SEND)
         .max_pending_accept_reset_streams(MAX_RESETS)
         .max_local_error_reset_streams(MAX_ERROR_RESETS)
@@ -218,7 +225,7 @@ mod tests {
         let mut world = World::new();
         world.list(&[], 10);
         let api = world.api;
-        let serving = api.connection(server(), io, Presented::default(), true, graceful.watcher());
+        let serving = api.connection(server(), io, Peer::default(), true, graceful.watcher());
         tokio::spawn(serving);
         (client, graceful)
     }

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::reload::Tls;
-use crate::connections::Connections;
+use crate::quota::Quota;
 
 /// Bounds of handshakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Default for Limits {
 #[derive(Clone, Debug)]
 pub struct Acceptor {
     tls: Tls,
-    under_way: Connections,
+    under_way: Quota,
     patience: Duration,
 }
 
@@ -53,7 +53,7 @@ impl Acceptor {
     pub fn new(tls: Tls, limits: Limits) -> Self {
         Self {
             tls,
-            under_way: Connections::new(limits.at_once, limits.of_one),
+            under_way: Quota::new(limits.at_once, limits.of_one),
             patience: limits.patience,
         }
     }
@@ -65,7 +65,7 @@ impl Acceptor {
         };
         // Gone again where it has no address.
         let peer = stream.peer_addr().ok()?;
-        let Some(_place) = self.under_way.enter(peer.ip()) else {
+        let Some(_taken) = self.under_way.take(peer.ip(), 1) else {
             count("refused");
             return None;
         };

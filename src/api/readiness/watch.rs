@@ -59,7 +59,7 @@ impl Watch {
         request: proto::WatchReadinessRequest,
         caller: Caller,
         asking: Asking,
-        admitted: Admitted,
+        mut admitted: Admitted,
     ) -> Result<Self, Error> {
         let scope = request.scope.unwrap_or_default();
         let cases = Cases::find(api, &scope)?;
