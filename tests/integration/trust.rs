@@ -30,6 +30,7 @@ use crate::{
 mod caller;
 mod certificates;
 mod credentials;
+mod crowd;
 mod hostile;
 mod matrix;
 mod retraction;

@@ -57,6 +57,28 @@ impl Unread {
     }
 }
 
+/// The body of the answer to a call of the CacheService, once it has begun.
+async fn call(
+    send: h2::client::SendRequest<Bytes>,
+    method: &str,
+    token: &str,
+    message: &[u8],
+) -> h2::RecvStream {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let uri = format!("http://127.0.0.1/informerd.v1.CacheService/{method}");
+    let call = HttpRequest::post(uri)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {token}"))
+        .body(())
+        .unwrap();
+    let mut send = send.ready().await.unwrap();
+    let (answer, mut body) = send.send_request(call, false).unwrap();
+    let asked = [&[0][..], &length, message].concat();
+    body.send_data(Bytes::from(asked), true).unwrap();
+    answer.await.unwrap().into_body()
+}
+
 fn bind(namespace: &str) -> [&str; 7] {
     let account = "--serviceaccount=unread-stays:reader";
     let role = "--clusterrole=unread-reader";
@@ -102,20 +124,9 @@ async fn what_is_queued_when_a_right_goes_does_not_reach_a_consumer_that_reads_l
         }),
         ..Default::default()
     };
-    let encoded = watch.encode_to_vec();
-    let length = u32::try_from(encoded.len()).unwrap().to_be_bytes();
-    let call = HttpRequest::post("http://127.0.0.1/informerd.v1.CacheService/WatchObjects")
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("authorization", format!("Bearer {token}"))
-        .body(())
-        .unwrap();
-    let mut send = send.ready().await.unwrap();
-    let (answer, mut body) = send.send_request(call, false).unwrap();
-    let asked = [&[0][..], &length, &encoded].concat();
-    body.send_data(Bytes::from(asked), true).unwrap();
+    let body = call(send, "WatchObjects", &token, &watch.encode_to_vec()).await;
     let mut stream = Unread {
-        body: answer.await.unwrap().into_body(),
+        body,
         read: BytesMut::new(),
         releases: true,
     };
@@ -154,4 +165,55 @@ async fn what_is_queued_when_a_right_goes_does_not_reach_a_consumer_that_reads_l
     assert_eq!(stream.message().await, None);
     assert_eq!(stream.read.len(), in_part, "nothing more has come");
     discard(cluster, &["unread-stays", "unread-goes"]).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_was_not_read_when_its_right_went_does_not_reach_who_reads_later() {
+    let Some(cluster) = cluster::shared().await.filter(|cluster| cluster.is_own()) else {
+        return;
+    };
+    namespace(cluster, "unread-answer").await;
+    let account = ["create", "serviceaccount", "reader", "-n", "unread-answer"];
+    cluster.kubectl_ok(&account).await;
+    let bind = [
+        "create",
+        "rolebinding",
+        "reader",
+        "--clusterrole=view",
+        "--serviceaccount=unread-answer:reader",
+        "-n",
+        "unread-answer",
+    ];
+    cluster.kubectl_ok(&bind).await;
+    cluster.apply(&config_map("unread-answer", "first")).await;
+    let daemon = Daemon::start(CONFIG, cluster.kubeconfig()).await;
+
+    let tcp = tokio::net::TcpStream::connect(daemon.server())
+        .await
+        .unwrap();
+    let (send, connection) = h2::client::Builder::new()
+        .initial_window_size(0)
+        .handshake(tcp)
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let token = token(cluster, "unread-answer", "reader", &[]).await;
+    let get = GetObjectRequest {
+        scope: Some(Scope {
+            name: "first".to_owned(),
+            ..scope("configmaps", &["unread-answer"])
+        }),
+        ..Default::default()
+    };
+    let mut answer = call(send, "GetObject", &token, &get.encode_to_vec()).await;
+
+    let unbind = ["delete", "rolebinding", "reader", "-n", "unread-answer"];
+    cluster.kubectl_ok(&unbind).await;
+    let gone = Instant::now();
+    let cut = timeout(Duration::from_secs(30), connection).await;
+    println!("cut {:?} after the binding went", gone.elapsed());
+    assert!(cut.is_ok(), "it is cut");
+    let read = answer.data().await;
+    assert!(!matches!(read, Some(Ok(_))), "{read:?}");
+    discard(cluster, &["unread-answer"]).await;
 }
