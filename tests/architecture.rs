@@ -104,6 +104,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("planted", &[]),
     ("proof", &["cache", "object", "upstream"]),
     ("proto", &[]),
+    ("quota", &[]),
     ("readiness", &["cache", "heartbeat", "object", "shutdown"]),
     (
         "sandbox",
