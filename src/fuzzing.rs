@@ -5,6 +5,7 @@
 //! `fuzz/` is the crate by which cargo-fuzz does, guided by coverage and for as long as one likes.
 
 mod callers;
+mod connection;
 mod grpc;
 mod kubernetes;
 mod objects;
@@ -26,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     target("certificate", callers::certificate),
     target("config", words::config),
     target("field_selector", words::field_selector),
+    target("frames", connection::frames),
     target("grpc", grpc::call),
     target("impersonation", callers::impersonation),
     target("info_protocol", words::info_protocol),

@@ -285,6 +285,8 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Patient<Io> {
         let before = buf.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, buf) {
             if self.hear(&buf.filled()[before..]) {
+                // Whoever reads is told of no bytes beside an error.
+                buf.set_filled(before);
                 let problem = "the peer changes its settings too often";
                 return Poll::Ready(Err(io::Error::other(problem)));
             }
