@@ -202,16 +202,6 @@ impl Api {
         let incoming =
             incoming.map(move |stream| stream.map(|stream| Patient::new(stream).until(&shutdown)));
         let door = sign_in::SignIn(self.0.access.clone());
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(crate::proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // So that whoever has no files of ours can read the details of an error too.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET);
-        let reflection_alpha = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(crate::proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // So that whoever has no files of ours can read the details of an error too.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET);
         let draining = self.0.shutdown.draining_owned();
         Server::builder()
             .trace_fn(|request| tracing::info_span!("rpc", method = request.uri().path()))
@@ -228,12 +218,12 @@ impl Api {
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .add_service(health)
             .add_service(
-                reflection
+                reflection()
                     .build_v1()?
                     .max_decoding_message_size(MAX_REQUEST),
             )
             .add_service(
-                reflection_alpha
+                reflection()
                     .build_v1alpha()?
                     .max_decoding_message_size(MAX_REQUEST),
             )
@@ -244,6 +234,15 @@ impl Api {
             .await?;
         Ok(())
     }
+}
+
+/// What there is to call, for those who have no files of ours.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(crate::proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // The details of an error.
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }
 
 /// The service of health, which is not ours.

@@ -277,11 +277,25 @@ mod tests {
     where
         S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
     {
+        over(&Peer::default(), service, path, token).await
+    }
+
+    /// The same over a connection.
+    async fn over<S>(
+        peer: &Peer,
+        service: &mut S,
+        path: &str,
+        token: Option<&str>,
+    ) -> http::Response<Body>
+    where
+        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    {
         let mut request = http::Request::post(path);
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let request = request.body(Body::empty()).unwrap();
+        let mut request = request.body(Body::empty()).unwrap();
+        request.extensions_mut().insert(peer.clone());
         service.ready().await.unwrap().call(request).await.unwrap()
     }
 
@@ -382,7 +396,8 @@ mod tests {
             ..Limits::default()
         });
         let mut service = answering(Access::Limited(calls), 9);
-        let mut first = call(&mut service, LIST, None).await.into_body();
+        let peer = Peer::default();
+        let mut first = over(&peer, &mut service, LIST, None).await.into_body();
         let second = call(&mut service, LIST, None).await;
         let refused = call(&mut service, LIST, None).await;
         assert_eq!(code(&refused), Code::ResourceExhausted, "two are open");
@@ -390,6 +405,9 @@ mod tests {
         assert_eq!(code(&health), Code::Ok);
         drop((second, health));
 
+        // Nor has it rights that it could lose.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!peer.cut.is_cancelled());
         let unread = [first.frame().await, first.frame().await];
         assert!(
             first.frame().now_or_never().is_none(),
@@ -420,18 +438,6 @@ mod tests {
         assert_eq!(code(&check()), Code::Ok, "one has ended");
     }
 
-    /// A call over a connection, whose answer is a piece and goes on.
-    async fn over<S>(door: &mut S, path: &str, peer: &Peer) -> http::Response<Body>
-    where
-        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
-    {
-        let mut request = http::Request::post(path);
-        request = request.header("authorization", "Bearer a");
-        let mut request = request.body(Body::empty()).unwrap();
-        request.extensions_mut().insert(peer.clone());
-        door.ready().await.unwrap().call(request).await.unwrap()
-    }
-
     #[tokio::test(start_paused = true)]
     async fn an_answer_whose_rights_nobody_looks_at_is_taken_soon_or_its_connection_is_cut() {
         let reviews = FakeReviews::default();
@@ -439,13 +445,13 @@ mod tests {
         let mut door = behind_the_door(&reviews, Limits::default(), 1);
         let peers = [0; 4].map(|_| Peer::default());
         let [unread, unsent, taken, reflecting] = &peers;
-        let mut answer = over(&mut door, LIST, unread).await.into_body();
+        let mut answer = over(unread, &mut door, LIST, Some("a")).await.into_body();
         let piece = answer.frame().await;
-        let waiting = over(&mut door, LIST, unsent).await;
-        let mut read = over(&mut door, LIST, taken).await.into_body();
+        let waiting = over(unsent, &mut door, LIST, Some("a")).await;
+        let mut read = over(taken, &mut door, LIST, Some("a")).await.into_body();
         drop(read.frame().await);
         drop(read);
-        let reflection = over(&mut door, "/grpc.reflection.v1.X/Y", reflecting).await;
+        let reflection = over(reflecting, &mut door, "/grpc.reflection.v1.X/Y", Some("a")).await;
         tokio::time::sleep(Duration::from_secs(14)).await;
         assert!(peers.iter().all(|peer| !peer.cut.is_cancelled()));
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -463,7 +469,7 @@ mod tests {
         let address = std::net::IpAddr::from([10, 0, 0, 1]);
         let [known, stranger] = [0; 2].map(|_| connections.enter(address).unwrap());
         let peers = [&known, &stranger].map(|place| Peer::new(Presented::default(), place));
-        let _call = over(&mut door, LIST, &peers[0]).await;
+        let _call = over(&peers[0], &mut door, LIST, Some("a")).await;
         let mut request = http::Request::post(LIST).body(Body::empty()).unwrap();
         request.extensions_mut().insert(peers[1].clone());
         assert_eq!(

@@ -55,7 +55,8 @@ struct Within {
     cut: CancellationToken,
     /// How many look at the rights that it rests on.
     leases: AtomicUsize,
-    untaken: Untaken,
+    /// Absent where nobody is asked for any.
+    untaken: Option<Untaken>,
     /// Once nobody does.
     answer: OnceLock<Answer>,
 }
@@ -118,7 +119,7 @@ impl Room {
         (user, turn): (&str, u32),
         (own, all): ([&Arc<InFlight>; 2], &Arc<InFlight>),
         snapshots: [&Arc<Snapshots>; 2],
-        (cut, untaken): (&CancellationToken, &Untaken),
+        (cut, untaken): (&CancellationToken, Option<&Untaken>),
     ) -> Self {
         Self(Arc::new(Within {
             own: own.map(Arc::clone),
@@ -130,7 +131,7 @@ impl Room {
             left: AtomicU64::new(0),
             cut: cut.clone(),
             leases: AtomicUsize::new(0),
-            untaken: untaken.clone(),
+            untaken: untaken.cloned(),
             answer: OnceLock::new(),
         }))
     }
@@ -177,9 +178,9 @@ impl Room {
     }
 
     fn take_soon(&self) {
-        self.0
-            .answer
-            .get_or_init(|| self.0.untaken.give(&self.0.cut));
+        if let Some(untaken) = &self.0.untaken {
+            self.0.answer.get_or_init(|| untaken.give(&self.0.cut));
+        }
     }
 
     /// Cuts the connection.
@@ -273,7 +274,7 @@ mod tests {
 
     fn room_of(own: [&Arc<InFlight>; 2], all: &Arc<InFlight>) -> Room {
         let snapshots = Arc::new(Snapshots::new(1, 1));
-        let how = (&CancellationToken::new(), &Untaken::default());
+        let how = (&CancellationToken::new(), None);
         Room::new(("alice", 0), (own, all), [&snapshots, &snapshots], how)
     }
 

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 /// Until an answer must have left the process. With the time for which answers of the API server are remembered it
@@ -45,8 +48,12 @@ impl Untaken {
         answers.made += 1;
         let until = Instant::now() + TAKE_WITHIN;
         answers.open.insert(number, (until, cut.clone()));
-        if !std::mem::replace(&mut answers.is_watched, true) {
-            tokio::spawn(self.clone().watch());
+        // A process that ends has no runtime, and no consumers either.
+        if !answers.is_watched
+            && let Ok(runtime) = Handle::try_current()
+        {
+            answers.is_watched = true;
+            runtime.spawn(self.clone().watch());
         }
         let among = self.clone();
         Answer { among, number }
