@@ -33,7 +33,7 @@ use tower::ServiceExt;
 
 use crate::{
     cache::Catalog,
-    connections::{Connections, Place},
+    connections::{Connections, Place, Socket},
     heartbeat::Heartbeats,
     patience::{Patient, Requests},
     shutdown::{Shutdown, Stage},
@@ -73,6 +73,7 @@ const MAX_HEADERS: usize = 16 << 10;
 
 /// One connection, until it ends.
 async fn connection(stream: TcpStream, router: Router, place: Arc<Place>) {
+    let stream = Socket::new(stream, &place);
     let requests = Requests::default();
     let io = Patient::new(stream).with_headers_of(&requests);
     let service = service_fn(move |request: Request<Incoming>| {

@@ -19,7 +19,7 @@ use tonic::{
 };
 
 use crate::{
-    auth::Peer,
+    auth::{Peer, clip},
     cache::{Catalog, Limits},
     patience::Patient,
     proof::{Prover, ReadThrough},
@@ -204,7 +204,7 @@ impl Api {
         let door = sign_in::SignIn(self.0.access.clone());
         let draining = self.0.shutdown.draining_owned();
         Server::builder()
-            .trace_fn(|request| tracing::info_span!("rpc", method = request.uri().path()))
+            .trace_fn(|request| tracing::info_span!("rpc", method = clip(request.uri().path())))
             .layer(door)
             .timeout(ANSWER)
             .max_concurrent_streams(MAX_STREAMS)

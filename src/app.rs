@@ -15,7 +15,7 @@ use crate::{
     auth,
     cache::Catalog,
     config::{self, Config, ConfigError, LogFormat, Reads},
-    controller,
+    connections, controller,
     discovery::{self, Registry, RegistrySettings},
     feed,
     heartbeat::Heartbeats,
@@ -187,9 +187,9 @@ pub async fn run(
     shutdown: Shutdown,
     started: impl FnOnce(Running),
 ) -> Result<(), AppError> {
-    let grpc = listen(config.listen, "gRPC", "listen").await?;
-    let admin = listen(config.admin, "metrics and health", "admin").await?;
-    let kube = facade::listen(&config).await?;
+    let grpc = listen(config.listen, "gRPC", "listen")?;
+    let admin = listen(config.admin, "metrics and health", "admin")?;
+    let kube = facade::listen(&config)?;
     let settings = UpstreamSettings::from(&config.upstream);
     let (upstream, reloader) = Upstream::connect(source, settings).await?;
     info!(version = env!("CARGO_PKG_VERSION"), grpc = %config.listen, admin = %config.admin, "informerd starts");
@@ -353,19 +353,17 @@ fn describe_metrics() {
     proof::describe_metrics();
 }
 
-async fn listen(
+fn listen(
     address: SocketAddr,
     port: &'static str,
     setting: &'static str,
 ) -> Result<TcpListener, AppError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| AppError::Listen {
-            address,
-            port,
-            setting,
-            source,
-        })
+    connections::listen(address).map_err(|source| AppError::Listen {
+        address,
+        port,
+        setting,
+        source,
+    })
 }
 
 /// Once the API server has said what it serves: refuses two names of one kind, and kinds that cannot be watched.

@@ -37,7 +37,7 @@ mod tests;
 mod untaken;
 
 pub use attributes::{Attributes, ResourceAttributes, Verb};
-pub use audit::{Called, allowed, denied};
+pub use audit::{Called, allowed, clip, denied};
 pub use authenticate::{Authentication, CertificateTrust, Presented};
 pub use authorize::Urgency;
 pub use calls::{Calls, Limits, Slot};

@@ -6,13 +6,17 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    io,
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpSocket, TcpStream},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -22,6 +26,106 @@ use tracing::warn;
 pub const MOST: usize = 4096;
 /// Of one address. Gateways have many callers behind one.
 const MOST_OF_ONE: usize = 1024;
+
+/// What the kernel is asked to take of a connection that its peer has not. (Linux takes twice as much, with its own
+/// costs; by itself it would take up to 4 MiB, which nobody counts, and would say that there is room for more only once
+/// a third of that has been read.)
+const SEND_BUFFER: u32 = 128 << 10;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// Takes an address, for connections of which the kernel takes little ahead.
+///
+/// # Errors
+///
+/// The address is another's, or none of this machine.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // As every listener: after a restart, connections of the process before still wait to be forgotten.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    // Connections inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// A socket of which nothing goes on its way any more once its connection is cut: what the kernel has of it is
+/// dropped, and the peer is told that it is reset.
+#[derive(Debug)]
+pub struct Socket {
+    stream: TcpStream,
+    cut: CancellationToken,
+}
+
+impl Socket {
+    /// At this place.
+    pub fn new(stream: TcpStream, place: &Place) -> Self {
+        let cut = place.cut().clone();
+        Self { stream, cut }
+    }
+
+    /// Where its peer is.
+    ///
+    /// # Errors
+    ///
+    /// It is gone.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.peer_addr()
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.cut.is_cancelled() {
+            // It may be closed by now.
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
 
 /// Counts them. Clones count together.
 #[derive(Clone, Debug)]
@@ -99,33 +203,46 @@ impl Connections {
 
     /// A place for one more, if there is one or one can be made. Whoever must go is counted.
     pub fn enter(&self, address: IpAddr) -> Option<Arc<Place>> {
+        let (place, evicted) = self.claim(address);
+        if place.is_none() {
+            metrics::counter!("informerd_connections_refused_total").increment(1);
+        } else if evicted {
+            metrics::counter!("informerd_connections_evicted_total").increment(1);
+        }
+        place
+    }
+
+    /// The same, uncounted; and whether another one had to go for it.
+    pub fn claim(&self, address: IpAddr) -> (Option<Arc<Place>>, bool) {
         let mut open = self.lock();
         let of_one = open.of_each.get(&address).map_or(0, OfOne::count);
-        let has_place = if of_one >= self.most_of_one {
-            open.evict(address)
+        let crowded = if of_one >= self.most_of_one {
+            Some(address)
         } else if open.all >= self.most {
-            let crowded = open.most_crowded();
-            crowded.is_some_and(|address| open.evict(address))
+            open.most_crowded()
         } else {
-            true
+            return (Some(self.place(&mut open, address)), false);
         };
-        if !has_place {
-            metrics::counter!("informerd_connections_refused_total").increment(1);
-            return None;
+        match crowded.is_some_and(|address| open.evict(address)) {
+            true => (Some(self.place(&mut open, address)), true),
+            false => (None, false),
         }
+    }
+
+    fn place(&self, open: &mut Open, address: IpAddr) -> Arc<Place> {
         open.all += 1;
         open.came += 1;
         let number = open.came;
         let cut = CancellationToken::new();
         let strangers = &mut open.of_each.entry(address).or_default().strangers;
         strangers.insert(number, cut.clone());
-        Some(Arc::new(Place {
+        Arc::new(Place {
             connections: self.clone(),
             address,
             number,
             cut,
             user: OnceLock::new(),
-        }))
+        })
     }
 }
 
@@ -146,7 +263,6 @@ impl Open {
             return false;
         };
         self.leave(address);
-        metrics::counter!("informerd_connections_evicted_total").increment(1);
         cut.cancel();
         true
     }

@@ -24,7 +24,7 @@ use tracing::Instrument;
 
 pub use crate::auth::Peer;
 use crate::{
-    auth::{Called, Door, Room, Snapshot, Subject, denied},
+    auth::{Called, Door, Room, Snapshot, Subject, clip, denied},
     cache::{Cursor, Doorbell, Shard},
     object::{Key, Object},
     shutdown::{Shutdown, Stage},
@@ -170,7 +170,7 @@ impl KubeApi {
             Route::Objects(target) => (target.verb, self.label(target)),
             _ => ("get", "".to_owned()),
         };
-        let span = tracing::info_span!("kube", verb, resource, path = request.uri().path());
+        let span = tracing::info_span!("kube", verb, resource, path = clip(request.uri().path()));
         let begun = Instant::now();
         let mut response = self.answer(route, request, peer).instrument(span).await;
         response

@@ -35,8 +35,8 @@
 //! # Who may know whom
 //!
 //! `object` <- `cache` <- `source`, `feed`, `readiness`, `api`, `admin`; `feed`, `readiness` <- `controller`;
-//! `aerospike` <- `controller`; `readiness` <- `api`; `auth`, `tls`, `patience`, `connections` <- `api`, `kubeapi`; `quota` <-
-//! `auth`, `tls`; `connections` <- `auth`; `cache` <- `kubeapi` <- `facade`, and `proof` <- `api`, `facade`. Only `source`, `discovery`, `proof`, `auth`, `upstream`, where it polls
+//! `aerospike` <- `controller`; `readiness` <- `api`; `auth`, `tls`, `patience`, `connections` <- `api`, `kubeapi`;
+//! `quota` <- `auth`; `connections` <- `auth`, `tls`; `cache` <- `kubeapi` <- `facade`, and `proof` <- `api`, `facade`. Only `source`, `discovery`, `proof`, `auth`, `upstream`, where it polls
 //! `controller::aerospike`, and the facade where it passes a caller's request through, talk to the API server. Only
 //! `api`, `client` and `admin` (for health) know gRPC; `cache` knows neither. Only `app` sees all.
 //! `tests/architecture.rs` holds this.

@@ -8,8 +8,9 @@
 //! One that takes nothing of what there is for it, and says nothing, is gone for all that is known: HTTP/2 would ask it
 //! for a sign of life, but a question waits behind what it does not take.
 //!
-//! In HTTP/2 a peer may change its settings only so often: h2 walks all streams of the connection for each change of
-//! their window, and with thousands of streams a stream of settings would have the processor for itself.
+//! In HTTP/2 a peer may change its settings, and answer pings, only so often: h2 walks all streams of the connection for
+//! each change of their window, so that with thousands of streams a stream of settings would have the processor for
+//! itself; and of each answer to a ping that nobody sent it writes a line into the log.
 //!
 //! In HTTP/1.1 a request must have all its headers soon after its first byte. (hyper's own time for headers begins with
 //! the idle time before them, so that it can be no shorter than a client keeps connections for later.)
@@ -45,11 +46,12 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// How long a client may take nothing while it says nothing either.
 const UNTAKEN: Duration = Duration::from_secs(60);
 
-/// Most changes of settings within [`SETTINGS_PER`]. Clients say theirs once, and some again after a while.
-const SETTINGS: u32 = 32;
-const SETTINGS_PER: Duration = Duration::from_secs(10);
+/// Most changes of settings, and answers to pings, within [`CONTROL_PER`]. Clients say their settings once, and some
+/// again after a while; and they are asked for a sign of life a few times a minute.
+const CONTROL: u32 = 32;
+const CONTROL_PER: Duration = Duration::from_secs(10);
 
-/// Follows the frames of HTTP/2, for how often settings change.
+/// Follows the frames of HTTP/2, for how often those come.
 #[derive(Debug, Default)]
 struct Frames {
     /// What has come of a frame's header.
@@ -57,14 +59,15 @@ struct Frames {
     have: usize,
     /// What is to come of its payload.
     payload: usize,
-    settings: u32,
+    control: u32,
     since: Option<Instant>,
 }
 
 impl Frames {
-    /// Whether settings changed too often.
+    /// Whether they come too often.
     fn follow(&mut self, mut bytes: &[u8]) -> bool {
-        const TYPE: u8 = 4;
+        const SETTINGS: u8 = 4;
+        const PING: u8 = 6;
         const ACK: u8 = 1;
         while !bytes.is_empty() {
             if self.payload > 0 {
@@ -83,7 +86,9 @@ impl Frames {
             self.have = 0;
             let [a, b, c, of, flags, ..] = self.header;
             self.payload = u32::from_be_bytes([0, a, b, c]) as usize;
-            if of == TYPE && flags & ACK == 0 && self.is_one_too_many() {
+            let is_ack = flags & ACK != 0;
+            let counts = matches!((of, is_ack), (SETTINGS, false) | (PING, true));
+            if counts && self.is_one_too_many() {
                 return true;
             }
         }
@@ -92,12 +97,12 @@ impl Frames {
 
     fn is_one_too_many(&mut self) -> bool {
         let now = Instant::now();
-        if self.since.is_none_or(|since| now - since >= SETTINGS_PER) {
+        if self.since.is_none_or(|since| now - since >= CONTROL_PER) {
             self.since = Some(now);
-            self.settings = 0;
+            self.control = 0;
         }
-        self.settings += 1;
-        self.settings > SETTINGS
+        self.control += 1;
+        self.control > CONTROL
     }
 }
 
@@ -287,7 +292,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Patient<Io> {
             if self.hear(&buf.filled()[before..]) {
                 // Whoever reads is told of no bytes beside an error.
                 buf.set_filled(before);
-                let problem = "the peer changes its settings too often";
+                let problem = "the peer changes its settings, or answers pings, too often";
                 return Poll::Ready(Err(io::Error::other(problem)));
             }
             return Poll::Ready(read);
@@ -392,27 +397,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_changes_settings_again_and_again_is_cut_however_the_frames_are_cut_up() {
+    async fn who_changes_settings_or_answers_pings_again_and_again_is_cut_however_the_frames_are_cut_up()
+     {
         const FRAME: &[u8] = &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 1];
+        const PONG: &[u8] = &[0, 0, 8, 6, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
         const ACK: &[u8] = &[0, 0, 0, 4, 1, 0, 0, 0, 0];
         // A DATA frame whose payload looks like settings.
         let data = [&[0, 0, 15, 0, 0, 0, 0, 0, 1], FRAME].concat();
-        for piece in [1, 7, 4096] {
+        let each = [1, 7, 4096].map(|piece| [(piece, FRAME), (piece, PONG)]);
+        for (piece, frame) in each.into_iter().flatten() {
             let (mut client, mut server) = greeted(&Shutdown::new()).await;
             let said = tokio::spawn(async move { end(&mut server).await });
             let harmless = [&data[..], ACK].concat().repeat(200);
-            let allowed = FRAME.repeat(SETTINGS as usize);
+            let allowed = frame.repeat(CONTROL as usize);
             for bytes in [&harmless[..], &allowed, &harmless] {
                 for bytes in bytes.chunks(piece) {
                     client.write_all(bytes).await.unwrap();
                 }
             }
-            tokio::time::sleep(SETTINGS_PER).await;
+            tokio::time::sleep(CONTROL_PER).await;
             for bytes in allowed.chunks(piece) {
                 client.write_all(bytes).await.unwrap();
             }
             assert!(!said.is_finished());
-            client.write_all(FRAME).await.unwrap();
+            client.write_all(frame).await.unwrap();
             assert_eq!(said.await.unwrap().0, Some(io::ErrorKind::Other));
         }
     }

@@ -62,14 +62,23 @@ pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
     Ok(())
 }
 
+/// What peers do wrong in HTTP/2 is no trouble of ours, and theirs to do as often as they like: of that nothing is
+/// written that was not asked for.
+const QUIET: &str = "h2=error";
+
 fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
-    EnvFilter::builder()
+    let refuse = |source| TelemetryError::Filter {
+        filter: filter.to_owned(),
+        source,
+    };
+    let parsed = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .parse(filter)
-        .map_err(|source| TelemetryError::Filter {
-            filter: filter.to_owned(),
-            source,
-        })
+        .map_err(refuse)?;
+    if filter.split(',').any(|one| one.trim().starts_with("h2")) {
+        return Ok(parsed);
+    }
+    Ok(parsed.add_directive(QUIET.parse().map_err(refuse)?))
 }
 
 #[cfg(test)]
@@ -88,6 +97,8 @@ mod tests {
         for (filter, shown) in [
             ("", "info"),
             ("warn", "warn"),
+            ("warn", "h2=error"),
+            ("h2=debug,warn", "h2=debug"),
             ("informerd=debug,kube=off", "informerd=debug"),
         ] {
             let parsed = parse(filter).unwrap().to_string();

@@ -58,7 +58,7 @@ pub fn describe_metrics() {
     use metrics::describe_counter;
     describe_counter!(
         "informerd_tls_handshakes_total",
-        "TLS handshakes, by result: done, failed, timeout, refused (too many at once)."
+        "TLS handshakes, by result: done, failed, timeout, refused (too many at once: the oldest of them goes)."
     );
     describe_counter!(
         "informerd_tls_reloads_total",

@@ -131,7 +131,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("telemetry", &[]),
-    ("tls", &["quota"]),
+    ("tls", &["connections"]),
     ("upstream", &["args", "config"]),
 ];
 

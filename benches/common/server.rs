@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use informerd::{
     api::{Access, Api, Settings},
     cache::{Catalog, History, Identity, Kind, Limits, Phase, Unreadable, Writer},
+    connections,
     object::{Object, Selectable},
     readiness::Board,
     shutdown::Shutdown,
@@ -48,7 +49,7 @@ pub fn shard(objects: Vec<Arc<Object>>, access: Access) -> (Writer<Object>, Api)
 /// refused are not what is printed.
 pub async fn listen() -> (TcpListener, u16) {
     telemetry::init(telemetry::Format::Text, "warn,informerd::audit=off").expect("it is the first");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let listener = connections::listen(([127, 0, 0, 1], 0).into()).expect("a free port");
     // Pacing, which some machines have as their default, is for networks: on loopback its timers cost more than
     // what they pace. Connections inherit it.
     SockRef::from(&listener)

@@ -118,6 +118,24 @@ impl Asking {
         self.room.as_ref().map_or(0, Room::turn)
     }
 
+    /// The call, which may be made by these rights.
+    fn admitted(&self, guard: &Guard, subject: Subject, all: Arc<[Attributes]>) -> Admitted {
+        let room = self.room.clone();
+        if let Some(room) = &room {
+            room.rests_on(guard, &subject, &all);
+        }
+        let guard = guard.clone();
+        let rights = Rights {
+            guard,
+            room,
+            subject,
+            all,
+        };
+        Admitted {
+            rights: Some(rights),
+        }
+    }
+
     fn denied(&self, error: &AuthError) {
         denied(&self.called, self.subject(), self.peer(), error);
     }
@@ -354,14 +372,7 @@ impl Api {
             asking.denied(&error);
             return Err(error.into());
         }
-        let rights = Rights {
-            guard: guard.clone(),
-            room: asking.room.clone(),
-            subject,
-            all: all.into(),
-        };
-        let rights = Some(rights);
-        Ok((Admitted { rights }, lacking))
+        Ok((asking.admitted(guard, subject, all.into()), lacking))
     }
 
     /// Whether the caller may read what stands under a path.
@@ -376,14 +387,7 @@ impl Api {
             asking.denied(error);
         }
         allowed?;
-        Ok(Admitted {
-            rights: Some(Rights {
-                guard: guard.clone(),
-                room: asking.room.clone(),
-                subject,
-                all: [right].into(),
-            }),
-        })
+        Ok(asking.admitted(guard, subject, [right].into()))
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    auth::{PATIENCE, Subject},
+    auth::{PATIENCE, Subject, clip},
     cache::{Hold, Item, Kind, Shard},
     proto,
 };
@@ -48,11 +48,6 @@ pub struct Consumer {
 /// Most characters of a text that a caller wrote, and most names in a list, that are told of it.
 const LONGEST: usize = 256;
 const MOST_NAMES: usize = 64;
-
-/// As much of what a caller wrote as goes into a line of the log.
-fn clip(text: &str) -> String {
-    text.chars().take(LONGEST).collect()
-}
 
 /// A cursor in a shard, of whatever items.
 trait Holding: fmt::Debug + Send {

@@ -92,6 +92,11 @@ impl Out {
 }
 
 impl<R> Gather<R> {
+    /// The half that is read.
+    pub(super) fn get_ref(&self) -> &R {
+        &self.read
+    }
+
     /// Over both halves of a connection that was just accepted.
     pub fn new(read: R, write: impl AsyncWrite + Send + Unpin + 'static) -> Self {
         let out = Arc::new(Out::default());

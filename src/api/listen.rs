@@ -26,7 +26,7 @@ use tonic::transport::server::{Connected, TcpIncoming};
 use super::{KEEPALIVE, gather::Gather};
 use crate::{
     auth::{Peer, Presented},
-    connections::{Connections, Place},
+    connections::{Connections, Place, Socket},
     patience::Patient,
     tls::{Acceptor, Secured},
 };
@@ -98,7 +98,10 @@ async fn accept(
         };
         let send = send.clone();
         tokio::spawn(async move {
-            let secured = place.cut().run_until_cancelled(tls.accept(stream)).await;
+            let secured = place
+                .cut()
+                .run_until_cancelled(tls.accept(Socket::new(stream, &place)))
+                .await;
             if let Some(secured) = secured.flatten() {
                 // Nobody serves any more: then nobody waits for it either.
                 let _ = send
@@ -135,6 +138,18 @@ impl Connection {
             cut: Box::pin(peer.cut.clone().cancelled_owned()),
             peer,
             _place: place,
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // A secured one does so by itself.
+        if let Io::Plain(io) = &self.io
+            && self.peer.cut.is_cancelled()
+        {
+            // It may be closed by now.
+            let _ = io.get_ref().as_ref().set_zero_linger();
         }
     }
 }

@@ -33,12 +33,10 @@ pub(super) struct Parts<'a> {
 }
 
 /// The port, if there is to be one.
-pub(super) async fn listen(config: &Config) -> Result<Option<TcpListener>, AppError> {
+pub(super) fn listen(config: &Config) -> Result<Option<TcpListener>, AppError> {
     match config.kube_listen {
         None => Ok(None),
-        Some(address) => super::listen(address, "Kubernetes's protocol", "kube-listen")
-            .await
-            .map(Some),
+        Some(address) => super::listen(address, "Kubernetes's protocol", "kube-listen").map(Some),
     }
 }
 

@@ -25,14 +25,20 @@ pub struct Called(Arc<str>);
 const SAMPLE: u64 = 100;
 /// Lines a second of calls that were not.
 const LINES: u64 = 200;
-/// As much of a path as goes into a line.
+/// Characters of what a caller wrote that go into a line.
 const LONGEST: usize = 256;
 
 impl Called {
     /// A method or path, as it came.
     pub fn new(text: &str) -> Self {
-        Self(text.chars().take(LONGEST).collect::<String>().into())
+        Self(clip(text).into())
     }
+}
+
+/// As much of what a caller wrote as goes into a line of the log.
+pub fn clip(text: &str) -> &str {
+    let end = text.char_indices().nth(LONGEST);
+    end.map_or(text, |(end, _)| &text[..end])
 }
 
 /// Counts and logs a call that was not let in.

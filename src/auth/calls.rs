@@ -92,8 +92,7 @@ struct Inner {
     in_flight: Arc<InFlight>,
     snapshots: Arc<Snapshots>,
     kept: Arc<Store>,
-    /// Where rights are looked at.
-    untaken: Option<Untaken>,
+    untaken: Untaken,
     of_each: Mutex<Each>,
 }
 
@@ -129,10 +128,6 @@ pub struct Slot {
 
 impl Calls {
     pub(super) fn new(limits: Limits) -> Self {
-        Self::with(limits, Some(Untaken::default()))
-    }
-
-    fn with(limits: Limits, untaken: Option<Untaken>) -> Self {
         let snapshots = Snapshots::new(limits.snapshots, limits.listed_per_second);
         Self(Arc::new(Inner {
             limits,
@@ -140,7 +135,7 @@ impl Calls {
             in_flight: Arc::new(InFlight::new(limits.bytes)),
             snapshots: Arc::new(snapshots),
             kept: Arc::new(Store::new(limits.bytes)),
-            untaken,
+            untaken: Untaken::default(),
             of_each: Mutex::new(Each {
                 own: HashMap::new(),
                 next: Instant::now(),
@@ -150,7 +145,7 @@ impl Calls {
 
     /// Of callers that nobody asks who they are: all count as one, and have what there is for all.
     pub fn of_nobody_in_particular(limits: Limits) -> Self {
-        Self::with(limits.of_nobody_in_particular(), None)
+        Self::new(limits.of_nobody_in_particular())
     }
 
     /// A place among the calls that are open, if there is one more for this user; its name is empty where nobody is
@@ -273,7 +268,7 @@ impl Slot {
             // That of all holds up nobody who is here.
             ([&peer.in_flight, &self.in_flight], &all.in_flight),
             [&self.snapshots, &all.snapshots],
-            (&peer.cut, all.untaken.as_ref()),
+            (&peer.cut, &all.untaken),
         )
     }
 }

@@ -20,9 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AuthError,
+    attributes::Attributes,
     calls::shed,
+    guard::Guard,
+    identity::Subject,
     snapshots::{Snapshot, Snapshots},
-    untaken::{Answer, Untaken},
+    untaken::{Answer, Claim, Untaken},
 };
 
 /// What is on its way to somebody.
@@ -53,10 +56,11 @@ struct Within {
     made: AtomicU64,
     left: AtomicU64,
     cut: CancellationToken,
-    /// How many look at the rights that it rests on.
+    /// What it was allowed by; nothing where nobody is asked.
+    claims: Mutex<Vec<Claim>>,
+    /// How many look at that.
     leases: AtomicUsize,
-    /// Absent where nobody is asked for any.
-    untaken: Option<Untaken>,
+    untaken: Untaken,
     /// Once nobody does.
     answer: OnceLock<Answer>,
 }
@@ -119,7 +123,7 @@ impl Room {
         (user, turn): (&str, u32),
         (own, all): ([&Arc<InFlight>; 2], &Arc<InFlight>),
         snapshots: [&Arc<Snapshots>; 2],
-        (cut, untaken): (&CancellationToken, Option<&Untaken>),
+        (cut, untaken): (&CancellationToken, &Untaken),
     ) -> Self {
         Self(Arc::new(Within {
             own: own.map(Arc::clone),
@@ -130,8 +134,9 @@ impl Room {
             made: AtomicU64::new(0),
             left: AtomicU64::new(0),
             cut: cut.clone(),
+            claims: Mutex::default(),
             leases: AtomicUsize::new(0),
-            untaken: untaken.cloned(),
+            untaken: untaken.clone(),
             answer: OnceLock::new(),
         }))
     }
@@ -151,6 +156,16 @@ impl Room {
         self.0.turn
     }
 
+    /// Says what the call was allowed by.
+    pub fn rests_on(&self, guard: &Guard, subject: &Subject, all: &Arc<[Attributes]>) {
+        let mut claims = self.0.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.push(Claim {
+            guard: guard.clone(),
+            subject: subject.clone(),
+            all: Arc::clone(all),
+        });
+    }
+
     /// Somebody looks at rights that the call rests on.
     pub(super) fn hold(&self) {
         self.0.leases.fetch_add(1, Ordering::SeqCst);
@@ -161,25 +176,29 @@ impl Room {
         self.0.leases.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// To be called when an answer is given. Where it rests on rights that nobody looks at again, it must be taken
-    /// soon, or its connection is cut.
+    /// To be called when an answer is given. Where nobody looks at what it was allowed by, somebody does if it is not
+    /// taken soon.
     pub fn answered(&self) {
         if self.0.leases.load(Ordering::SeqCst) == 0 {
-            self.take_soon();
+            self.hold_if_late();
         }
     }
 
-    /// To be called when an answer has come to its end: what was made for it must leave soon, or its connection is
-    /// cut.
+    /// To be called when an answer has come to its end: the same of what was made for it and has not left.
     pub fn ended(&self) {
         if self.left() < self.made() {
-            self.take_soon();
+            self.hold_if_late();
         }
     }
 
-    fn take_soon(&self) {
-        if let Some(untaken) = &self.0.untaken {
-            self.0.answer.get_or_init(|| untaken.give(&self.0.cut));
+    fn hold_if_late(&self) {
+        let mut claims = self.0.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let claims = std::mem::take(&mut *claims);
+        if !claims.is_empty() {
+            let within = &self.0;
+            within
+                .answer
+                .get_or_init(|| within.untaken.give(claims, &within.cut));
         }
     }
 
@@ -274,7 +293,7 @@ mod tests {
 
     fn room_of(own: [&Arc<InFlight>; 2], all: &Arc<InFlight>) -> Room {
         let snapshots = Arc::new(Snapshots::new(1, 1));
-        let how = (&CancellationToken::new(), None);
+        let how = (&CancellationToken::new(), &Untaken::default());
         Room::new(("alice", 0), (own, all), [&snapshots, &snapshots], how)
     }
 

@@ -522,6 +522,38 @@ async fn what_was_sent_by_a_right_and_is_not_read_soon_after_it_goes_with_its_co
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_is_not_taken_goes_with_its_connection_when_its_right_does_and_no_sooner() {
+    let world = tokens();
+    world.alice_watches().await;
+    let alice = world.sign_in("t").await.unwrap();
+    let all = Arc::from([watch_shop()]);
+    let peers = [0; 4].map(|_| Peer::default());
+    let mut rooms = peers.each_ref().map(|peer| {
+        let room = world.guard.enter(&alice).unwrap().room(peer);
+        room.rests_on(&world.guard, &alice, &all);
+        Some(room)
+    });
+    let rooms_of = |at: usize| rooms[at].clone().unwrap();
+    // One is there as a whole, one in part; one has been taken, and of one, a stream's, the end is there.
+    let [whole, part, taken, end] = [0, 1, 2, 3].map(rooms_of);
+    [&whole, &part, &taken].map(Room::answered);
+    let [piece, of_taken, of_end] = [&part, &taken, &end].map(|room| room.count(vec![0; 9].into()));
+    drop(of_taken);
+    let lease = world.guard.hold(&alice, Arc::clone(&all), Some(&end));
+    end.answered();
+    drop(lease);
+    end.ended();
+    drop((taken, rooms[2].take()));
+    sleep(Duration::from_secs(300)).await;
+    assert!(peers.iter().all(|peer| !peer.cut.is_cancelled()));
+    world.reviews.deny("alice", WATCH_SHOP);
+    sleep(Duration::from_secs(28)).await;
+    let cut = peers.each_ref().map(|peer| peer.cut.is_cancelled());
+    assert_eq!(cut, [true, true, false, true]);
+    drop((whole, piece, of_end));
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_that_is_printed_has_a_token_in_it() {
     let world = tokens();
     world.reviews.give("s3cr3t", "alice", &["informerd"]);

@@ -1,8 +1,8 @@
-//! Answers that rest on no rights any more, and must be taken soon.
+//! Answers that rest on no lease, and have not left the process.
 //!
 //! Of a stream the rights are looked at for as long as it is sent. An answer that is given once was allowed when it
 //! was made, and so was what a stream sent at its end; a consumer that leaves it unread on an open connection could
-//! come for it long after its rights are gone. So there is a time for it, and then the connection is cut.
+//! come for it long after its rights are gone. So what has not left soon gets a lease after all, until it has.
 
 use std::{
     collections::BTreeMap,
@@ -10,15 +10,25 @@ use std::{
     time::Duration,
 };
 
+use futures::future::select_all;
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-/// Until an answer must have left the process. With the time for which answers of the API server are remembered it
-/// makes less than the 30 s after which nothing reaches whoever may not have it any more.
-pub(super) const TAKE_WITHIN: Duration = Duration::from_secs(15);
+use super::{attributes::Attributes, guard::Guard, identity::Subject};
+
+/// Until then nobody looks: nearly all have left.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What a call was allowed by.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    pub(super) guard: Guard,
+    pub(super) subject: Subject,
+    pub(super) all: Arc<[Attributes]>,
+}
 
 /// Those that have not left. Clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -27,10 +37,18 @@ pub(super) struct Untaken(Arc<Mutex<Answers>>);
 #[derive(Debug, Default)]
 struct Answers {
     /// In the order in which they were made, and so of their times.
-    open: BTreeMap<u64, (Instant, CancellationToken)>,
+    open: BTreeMap<u64, Waiting>,
     made: u64,
-    /// Whether somebody looks at them.
+    /// Whether somebody waits for them.
     is_watched: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    until: Instant,
+    claims: Vec<Claim>,
+    cut: CancellationToken,
+    left: CancellationToken,
 }
 
 /// One of them, until it has left and this is dropped.
@@ -38,16 +56,23 @@ struct Answers {
 pub(super) struct Answer {
     among: Untaken,
     number: u64,
+    left: CancellationToken,
 }
 
 impl Untaken {
-    /// One more; cuts its connection when the time is up.
-    pub(super) fn give(&self, cut: &CancellationToken) -> Answer {
+    /// One more; its connection is cut if it is still there when a right to it is gone.
+    pub(super) fn give(&self, claims: Vec<Claim>, cut: &CancellationToken) -> Answer {
+        let left = CancellationToken::new();
         let mut answers = self.lock();
         let number = answers.made;
         answers.made += 1;
-        let until = Instant::now() + TAKE_WITHIN;
-        answers.open.insert(number, (until, cut.clone()));
+        let waiting = Waiting {
+            until: Instant::now() + SOON,
+            claims,
+            cut: cut.clone(),
+            left: left.clone(),
+        };
+        answers.open.insert(number, waiting);
         // A process that ends has no runtime, and no consumers either.
         if !answers.is_watched
             && let Ok(runtime) = Handle::try_current()
@@ -56,28 +81,29 @@ impl Untaken {
             runtime.spawn(self.clone().watch());
         }
         let among = self.clone();
-        Answer { among, number }
+        Answer {
+            among,
+            number,
+            left,
+        }
     }
 
     /// As long as there are any.
     async fn watch(self) {
-        while let Some(until) = self.cut_late() {
+        while let Some(until) = self.hold_late() {
             sleep_until(until).await;
         }
     }
 
-    /// Cuts what has not been taken in time; when the next one's is up, if there is one.
-    fn cut_late(&self) -> Option<Instant> {
+    /// Holds what has not left soon; when the next one's time is up, if there is one.
+    fn hold_late(&self) -> Option<Instant> {
         let mut answers = self.lock();
         let now = Instant::now();
         while let Some(first) = answers.open.first_entry() {
-            let (until, _) = first.get();
-            if *until > now {
-                return Some(*until);
+            if first.get().until > now {
+                return Some(first.get().until);
             }
-            let (_, cut) = first.remove();
-            metrics::counter!("informerd_auth_connections_cut_total").increment(1);
-            cut.cancel();
+            tokio::spawn(first.remove().hold());
         }
         answers.is_watched = false;
         None
@@ -88,37 +114,30 @@ impl Untaken {
     }
 }
 
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.among.lock().open.remove(&self.number);
+impl Waiting {
+    /// Until it has left, or is cut.
+    async fn hold(self) {
+        let claims = self.claims.into_iter();
+        let leases = claims.map(|it| it.guard.hold(&it.subject, it.all, None));
+        let leases: Vec<_> = leases.collect();
+        let over = leases.iter().map(|lease| Box::pin(lease.when_over()));
+        let over: Vec<_> = over.collect();
+        if over.is_empty() {
+            return;
+        }
+        tokio::select! {
+            _ = select_all(over) => {
+                metrics::counter!("informerd_auth_connections_cut_total").increment(1);
+                self.cut.cancel();
+            }
+            () = self.left.cancelled() => {}
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use tokio::time::sleep;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_that_is_not_taken_in_time_is_cut_off_and_no_other() {
-        let untaken = Untaken::default();
-        let [taken, left, later] = [0; 3].map(|_| CancellationToken::new());
-        for _ in 0..2 {
-            let answers = (untaken.give(&taken), untaken.give(&left));
-            sleep(TAKE_WITHIN / 2).await;
-            let last = untaken.give(&later);
-            drop(answers.0);
-            sleep(TAKE_WITHIN / 2 - Duration::from_millis(1)).await;
-            assert!(!left.is_cancelled());
-            drop(answers.1);
-            sleep(TAKE_WITHIN).await;
-            drop(last);
-            // Nobody looks any more: the next one is seen all the same.
-            sleep(TAKE_WITHIN).await;
-            assert!(!untaken.lock().is_watched);
-        }
-        assert!(!taken.is_cancelled() && !left.is_cancelled());
-        assert!(later.is_cancelled());
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.left.cancel();
+        self.among.lock().open.remove(&self.number);
     }
 }

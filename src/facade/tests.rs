@@ -355,7 +355,7 @@ async fn a_watch_says_why_it_ends_when_the_right_to_it_is_gone() {
 const GET: &str = r#"get resource "pods" in API group "", name "a", in the namespace "default""#;
 
 #[tokio::test(start_paused = true)]
-async fn one_object_that_is_not_taken_soon_goes_with_its_connection() {
+async fn one_object_that_is_not_taken_goes_with_its_connection_and_the_right_to_it() {
     let (world, reviews) = with_a_door();
     reviews.allow("alice", GET);
     let (unread, read) = (Peer::default(), Peer::default());
@@ -367,7 +367,10 @@ async fn one_object_that_is_not_taken_soon_goes_with_its_connection() {
     let json: Value = serde_json::from_slice(&taken).unwrap();
     assert_eq!(json["metadata"]["name"], "a");
     drop(taken);
-    tokio::time::sleep(Duration::from_secs(16)).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!unread.cut.is_cancelled());
+    reviews.deny("alice", GET);
+    tokio::time::sleep(Duration::from_secs(28)).await;
     assert!(unread.cut.is_cancelled() && !read.cut.is_cancelled());
     drop(answer);
 }

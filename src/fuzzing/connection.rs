@@ -8,10 +8,10 @@ use super::kubernetes::paused;
 use crate::patience::Patient;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const MOST_SETTINGS: usize = 32;
+const MOST: usize = 32;
 
 /// The first byte says how long the pieces are, the others are the frames. All of it comes through, or it is cut off
-/// where settings change too often.
+/// where settings change, or pings are answered, too often.
 pub(super) fn frames(data: &[u8]) {
     let Some((&piece, frames)) = data.split_first() else {
         return;
@@ -34,7 +34,7 @@ pub(super) fn frames(data: &[u8]) {
             (heard, end.map_err(|error| error.kind()))
         };
         let ((), (heard, end)) = tokio::join!(saying, hearing);
-        if settings(frames) > MOST_SETTINGS {
+        if control(frames) > MOST {
             assert_eq!(end, Err(ErrorKind::Other), "{} bytes came", heard.len());
         } else {
             assert_eq!(end, Ok(said.len()));
@@ -43,11 +43,11 @@ pub(super) fn frames(data: &[u8]) {
     });
 }
 
-/// How many frames of these, of which the header has come, change settings.
-fn settings(mut frames: &[u8]) -> usize {
+/// How many frames of these, of which the header has come, change settings or answer a ping.
+fn control(mut frames: &[u8]) -> usize {
     let mut count = 0;
     while let Some((header, rest)) = frames.split_at_checked(9) {
-        count += usize::from(header[3] == 4 && header[4] & 1 == 0);
+        count += usize::from(matches!((header[3], header[4] & 1), (4, 0) | (6, 1)));
         let payload = u32::from_be_bytes([0, header[0], header[1], header[2]]);
         frames = rest.get(payload as usize..).unwrap_or_default();
     }

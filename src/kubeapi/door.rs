@@ -90,10 +90,12 @@ impl KubeApi {
         may.map_err(|error| refused(Some(&subject), error))?;
         allowed(called, &subject, peer);
         let room = slot.room(peer);
-        // One object is small, and must be taken soon. All else may go on for long, as a log does that is followed.
+        let needed = [needed].into();
+        room.rests_on(guard, &subject, &needed);
+        // One object has mostly left soon. All else may go on for long, as a log does that is followed.
         let is_one =
             matches!(route, Route::Objects(it) if it.verb == "get" && it.subresource.is_none());
-        let lease = (!is_one).then(|| guard.hold(&subject, vec![needed], Some(&room)));
+        let lease = (!is_one).then(|| guard.hold(&subject, needed, Some(&room)));
         let entered = Entered::new(Some(subject.clone()), slot, room, lease, verb).keeping(uri);
         entered
             .map(Some)
@@ -122,7 +124,9 @@ impl Entered {
 
     /// With what it asks for, which is all in here.
     fn keeping(self, uri: &Uri) -> Result<Self, AuthError> {
-        self.kept.add(uri.query().map_or(0, str::len))?;
+        let path_and_query = uri.path_and_query();
+        self.kept
+            .add(path_and_query.map_or(0, |it| it.as_str().len()))?;
         Ok(self)
     }
 

@@ -22,7 +22,7 @@ use tracing::debug;
 use super::{Body, KubeApi, Peer, Status};
 use crate::{
     auth::Presented,
-    connections::Connections,
+    connections::{Connections, Socket},
     patience::{Patient, Requests},
     tls::Acceptor,
 };
@@ -81,6 +81,7 @@ impl KubeApi {
                 peer: Some(peer),
                 chain: Vec::new(),
             };
+            let socket = Socket::new(socket, &place);
             tokio::spawn(async move {
                 let Some(tls) = tls else {
                     let peer = Peer::new(presented, &place);

@@ -11,18 +11,18 @@ use std::{
 use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::reload::Tls;
-use crate::quota::Quota;
+use crate::connections::{Connections, Socket};
 
 /// Bounds of handshakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// At once. Whoever comes beyond is refused: its client tries again, and what is under way gets done.
+    /// At once. Whoever comes beyond takes the place of the one that has been under way for longest, of the address
+    /// that has most: who connects and says nothing keeps nobody out.
     pub at_once: usize,
     /// Of them, by one address.
     pub of_one: usize,
@@ -44,7 +44,7 @@ impl Default for Limits {
 #[derive(Clone, Debug)]
 pub struct Acceptor {
     tls: Tls,
-    under_way: Quota,
+    under_way: Connections,
     patience: Duration,
 }
 
@@ -53,24 +53,30 @@ impl Acceptor {
     pub fn new(tls: Tls, limits: Limits) -> Self {
         Self {
             tls,
-            under_way: Quota::new(limits.at_once, limits.of_one),
+            under_way: Connections::new(limits.at_once, limits.of_one),
             patience: limits.patience,
         }
     }
 
     /// A handshake; nothing where it failed, which has been counted.
-    pub async fn accept(&self, stream: TcpStream) -> Option<Secured> {
+    pub async fn accept(&self, stream: Socket) -> Option<Secured> {
         let count = |result: &'static str| {
             metrics::counter!("informerd_tls_handshakes_total", "result" => result).increment(1);
         };
         // Gone again where it has no address.
         let peer = stream.peer_addr().ok()?;
-        let Some(_taken) = self.under_way.take(peer.ip(), 1) else {
+        // One can be made always: of a handshake nobody has signed in.
+        let (Some(place), _) = self.under_way.claim(peer.ip()) else {
             count("refused");
             return None;
         };
         let acceptor = TlsAcceptor::from(self.tls.server());
-        match timeout(self.patience, acceptor.accept(stream)).await {
+        let handshake = timeout(self.patience, acceptor.accept(stream));
+        let Some(shaken) = place.cut().run_until_cancelled(handshake).await else {
+            count("refused");
+            return None;
+        };
+        match shaken {
             Ok(Ok(stream)) => {
                 count("done");
                 Some(Secured(Box::new(stream)))
@@ -90,7 +96,7 @@ impl Acceptor {
 
 /// A connection after its handshake.
 #[derive(Debug)]
-pub struct Secured(Box<TlsStream<TcpStream>>);
+pub struct Secured(Box<TlsStream<Socket>>);
 
 impl Secured {
     /// The client's certificate and those that lead from it to the authority; empty where it has none. Verified.
