@@ -289,4 +289,21 @@ mod tests {
         let end = timeout(Duration::from_secs(5), peer.read(&mut [0; 1])).await;
         assert_eq!(end.unwrap().unwrap_or(0), 0);
     }
+
+    #[tokio::test]
+    async fn what_the_kernel_has_of_a_connection_that_is_cut_does_not_reach_its_peer() {
+        let (mut connection, mut peer) = connected().await;
+        let full = Duration::from_millis(200);
+        let mut given = 0;
+        while let Ok(taken) = timeout(full, connection.write(&[0; 1 << 16])).await {
+            given += taken.unwrap();
+        }
+        connection.connect_info().cut.cancel();
+        drop(connection);
+        let mut had = Vec::new();
+        let end = timeout(Duration::from_secs(5), peer.read_to_end(&mut had)).await;
+        let error = end.expect("it is closed").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        assert!(had.len() < given, "{} of {given}", had.len());
+    }
 }

@@ -536,7 +536,9 @@ async fn an_answer_that_is_not_taken_goes_with_its_connection_when_its_right_doe
     let rooms_of = |at: usize| rooms[at].clone().unwrap();
     // One is there as a whole, one in part; one has been taken, and of one, a stream's, the end is there.
     let [whole, part, taken, end] = [0, 1, 2, 3].map(rooms_of);
-    [&whole, &part, &taken].map(Room::answered);
+    for room in [&whole, &part, &taken] {
+        room.answered();
+    }
     let [piece, of_taken, of_end] = [&part, &taken, &end].map(|room| room.count(vec![0; 9].into()));
     drop(of_taken);
     let lease = world.guard.hold(&alice, Arc::clone(&all), Some(&end));
