@@ -17,7 +17,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpSocket, TcpStream},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -66,6 +66,15 @@ impl Socket {
     pub fn new(stream: TcpStream, place: &Place) -> Self {
         let cut = place.cut().clone();
         Self { stream, cut }
+    }
+
+    /// Until its peer has said something, or is gone.
+    ///
+    /// # Errors
+    ///
+    /// It has failed.
+    pub async fn said(&self) -> io::Result<()> {
+        self.stream.peek(&mut [0]).await.map(drop)
     }
 
     /// Where its peer is.
@@ -150,7 +159,14 @@ struct Open {
 struct OfOne {
     known: usize,
     /// Those that nobody has signed in on, in the order in which they came.
-    strangers: BTreeMap<u64, CancellationToken>,
+    strangers: BTreeMap<u64, Stranger>,
+}
+
+/// A connection that nobody has signed in on.
+#[derive(Debug)]
+struct Stranger {
+    since: Instant,
+    cut: CancellationToken,
 }
 
 /// A connection's place, until it is dropped.
@@ -203,7 +219,7 @@ impl Connections {
 
     /// A place for one more, if there is one or one can be made. Whoever must go is counted.
     pub fn enter(&self, address: IpAddr) -> Option<Arc<Place>> {
-        let (place, evicted) = self.claim(address);
+        let (place, evicted) = self.claim(address, Duration::ZERO);
         if place.is_none() {
             metrics::counter!("informerd_connections_refused_total").increment(1);
         } else if evicted {
@@ -212,8 +228,8 @@ impl Connections {
         place
     }
 
-    /// The same, uncounted; and whether another one had to go for it.
-    pub fn claim(&self, address: IpAddr) -> (Option<Arc<Place>>, bool) {
+    /// The same, uncounted, where nobody has to go who has not been there for so long; and whether somebody had to.
+    pub fn claim(&self, address: IpAddr, keep: Duration) -> (Option<Arc<Place>>, bool) {
         let mut open = self.lock();
         let of_one = open.of_each.get(&address).map_or(0, OfOne::count);
         let crowded = if of_one >= self.most_of_one {
@@ -223,10 +239,16 @@ impl Connections {
         } else {
             return (Some(self.place(&mut open, address)), false);
         };
-        match crowded.is_some_and(|address| open.evict(address)) {
+        match crowded.is_some_and(|address| open.evict(address, keep)) {
             true => (Some(self.place(&mut open, address)), true),
             false => (None, false),
         }
+    }
+
+    /// How many there have been.
+    #[cfg(test)]
+    pub fn came(&self) -> u64 {
+        self.lock().came
     }
 
     fn place(&self, open: &mut Open, address: IpAddr) -> Arc<Place> {
@@ -235,7 +257,11 @@ impl Connections {
         let number = open.came;
         let cut = CancellationToken::new();
         let strangers = &mut open.of_each.entry(address).or_default().strangers;
-        strangers.insert(number, cut.clone());
+        let stranger = Stranger {
+            since: Instant::now(),
+            cut: cut.clone(),
+        };
+        strangers.insert(number, stranger);
         Arc::new(Place {
             connections: self.clone(),
             address,
@@ -256,14 +282,17 @@ impl Open {
         with_strangers.max().map(|(.., address)| address)
     }
 
-    /// Cuts the oldest connection of an address that nobody has signed in on, if there is one.
-    fn evict(&mut self, address: IpAddr) -> bool {
+    /// Cuts the oldest connection of an address that nobody has signed in on, if there is one of that age.
+    fn evict(&mut self, address: IpAddr, keep: Duration) -> bool {
         let of_one = self.of_each.get_mut(&address);
-        let Some((_, cut)) = of_one.and_then(|of_one| of_one.strangers.pop_first()) else {
+        let Some(oldest) = of_one.and_then(|of_one| of_one.strangers.first_entry()) else {
             return false;
         };
+        if oldest.get().since.elapsed() < keep {
+            return false;
+        }
+        oldest.remove().cut.cancel();
         self.leave(address);
-        cut.cancel();
         true
     }
 

@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -21,11 +22,14 @@ use crate::connections::{Connections, Socket};
 /// Bounds of handshakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// At once. Whoever comes beyond takes the place of the one that has been under way for longest, of the address
-    /// that has most: who connects and says nothing keeps nobody out.
+    /// At once, of those that have begun: who connects and says nothing is none.
     pub at_once: usize,
     /// Of them, by one address.
     pub of_one: usize,
+    /// How long one is left alone. Whoever comes beyond takes the place of the one that has been under way for
+    /// longest, of the address that has most, if it has been for so long; else it is refused: its client tries again,
+    /// and what is under way gets done.
+    pub keep: Duration,
     /// How long one may take.
     pub patience: Duration,
 }
@@ -35,6 +39,7 @@ impl Default for Limits {
         Self {
             at_once: 256,
             of_one: 32,
+            keep: Duration::from_secs(1),
             patience: Duration::from_secs(10),
         }
     }
@@ -45,7 +50,15 @@ impl Default for Limits {
 pub struct Acceptor {
     tls: Tls,
     under_way: Connections,
+    keep: Duration,
     patience: Duration,
+}
+
+/// Why there is no connection.
+enum Failure {
+    /// Too many at once.
+    Refused,
+    Failed(io::Error),
 }
 
 impl Acceptor {
@@ -54,6 +67,7 @@ impl Acceptor {
         Self {
             tls,
             under_way: Connections::new(limits.at_once, limits.of_one),
+            keep: limits.keep,
             patience: limits.patience,
         }
     }
@@ -65,23 +79,16 @@ impl Acceptor {
         };
         // Gone again where it has no address.
         let peer = stream.peer_addr().ok()?;
-        // One can be made always: of a handshake nobody has signed in.
-        let (Some(place), _) = self.under_way.claim(peer.ip()) else {
-            count("refused");
-            return None;
-        };
-        let acceptor = TlsAcceptor::from(self.tls.server());
-        let handshake = timeout(self.patience, acceptor.accept(stream));
-        let Some(shaken) = place.cut().run_until_cancelled(handshake).await else {
-            count("refused");
-            return None;
-        };
-        match shaken {
+        match timeout(self.patience, self.shake_hands(stream, peer.ip())).await {
             Ok(Ok(stream)) => {
                 count("done");
                 Some(Secured(Box::new(stream)))
             }
-            Ok(Err(error)) => {
+            Ok(Err(Failure::Refused)) => {
+                count("refused");
+                None
+            }
+            Ok(Err(Failure::Failed(error))) => {
                 count("failed");
                 tracing::debug!(%peer, %error, "a TLS handshake failed");
                 None
@@ -91,6 +98,19 @@ impl Acceptor {
                 None
             }
         }
+    }
+
+    async fn shake_hands(
+        &self,
+        stream: Socket,
+        peer: IpAddr,
+    ) -> Result<TlsStream<Socket>, Failure> {
+        stream.said().await.map_err(Failure::Failed)?;
+        let (place, _) = self.under_way.claim(peer, self.keep);
+        let place = place.ok_or(Failure::Refused)?;
+        let handshake = TlsAcceptor::from(self.tls.server()).accept(stream);
+        let shaken = place.cut().run_until_cancelled(handshake).await;
+        shaken.ok_or(Failure::Refused)?.map_err(Failure::Failed)
     }
 }
 

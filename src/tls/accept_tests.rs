@@ -72,9 +72,10 @@ impl Server {
         fs::read(self.folder.path().join(file)).unwrap()
     }
 
-    /// Connections from there that say nothing; whether each was not let in, once that is known.
-    async fn connect_silently(
+    /// Connections from there that say so much and no more; whether each was not let in, once that is known.
+    async fn connect_and_say(
         &self,
+        said: &[u8],
         from: [u8; 4],
         count: usize,
     ) -> (Vec<TcpStream>, Vec<JoinHandle<bool>>) {
@@ -82,13 +83,22 @@ impl Server {
         for _ in 0..count {
             let socket = TcpSocket::new_v4().unwrap();
             socket.bind((from, 0).into()).unwrap();
-            silent.0.push(socket.connect(self.address()).await.unwrap());
+            let mut client = socket.connect(self.address()).await.unwrap();
+            client.write_all(said).await.unwrap();
+            silent.0.push(client);
             let (stream, _) = self.listener.accept().await.unwrap();
             let acceptor = self.acceptor.clone();
+            let before = acceptor.under_way.came();
             let accepting = async move { acceptor.accept(socket_of(stream)).await.is_none() };
-            silent.1.push(tokio::spawn(accepting));
-            // It takes its place before it waits.
-            tokio::task::yield_now().await;
+            let accepting = tokio::spawn(accepting);
+            // Who says something has a place, or is refused.
+            while !said.is_empty()
+                && !accepting.is_finished()
+                && self.acceptor.under_way.came() == before
+            {
+                tokio::task::yield_now().await;
+            }
+            silent.1.push(accepting);
         }
         silent
     }
@@ -230,12 +240,11 @@ async fn files_that_do_not_fit_together_keep_the_old_certificates() {
 #[tokio::test]
 async fn whoever_connects_and_says_nothing_is_cut_soon() {
     let limits = Limits {
-        at_once: 2,
-        of_one: 2,
         patience: Duration::from_millis(300),
+        ..Limits::default()
     };
     let server = Server::start(limits).await;
-    let (silent, waiting) = server.connect_silently([127, 0, 0, 1], 2).await;
+    let (silent, waiting) = server.connect_and_say(b"", [127, 0, 0, 1], 2).await;
     for waiting in waiting {
         assert!(waiting.await.unwrap());
     }
@@ -246,19 +255,50 @@ async fn whoever_connects_and_says_nothing_is_cut_soon() {
     assert!(accepted.is_some());
 }
 
-#[tokio::test]
-async fn whoever_says_nothing_makes_place_for_the_next_handshake() {
-    let limits = Limits {
+/// How a handshake begins: a record of 512 bytes is to come.
+const HELLO: &[u8] = &[22, 3, 1, 2, 0];
+
+/// Handshakes, two of an address and four in all, that are left alone for so long.
+fn few(keep: Duration) -> Limits {
+    Limits {
         at_once: 4,
         of_one: 2,
+        keep,
         patience: Duration::from_secs(60),
-    };
-    let server = Server::start(limits).await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_says_nothing_has_no_place_among_those_that_shake_hands() {
+    let server = Server::start(few(Duration::from_secs(60))).await;
+    let (_silent, waiting) = server.connect_and_say(b"", [127, 0, 0, 1], 5).await;
+    let (accepted, _) = server.connect(server.client(true)).await;
+    assert!(accepted.is_some(), "beside those that say nothing");
+    assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
+}
+
+#[tokio::test]
+async fn handshakes_that_have_just_begun_get_done_and_who_comes_beyond_is_refused() {
+    let server = Server::start(few(Duration::from_secs(60))).await;
+    let (_first, waiting) = server.connect_and_say(HELLO, [127, 0, 0, 2], 2).await;
+    let (_second, mut third) = server.connect_and_say(HELLO, [127, 0, 0, 2], 1).await;
+    assert!(
+        third.remove(0).await.unwrap(),
+        "one too many of its address"
+    );
+    let (accepted, _) = server.connect(server.client(true)).await;
+    assert!(accepted.is_some(), "of another address");
+    assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_get_on_makes_place_for_the_next() {
+    let server = Server::start(few(Duration::ZERO)).await;
     let over = |all: &[JoinHandle<bool>]| all.iter().filter(|one| one.is_finished()).count();
-    let (_first, mut few) = server.connect_silently([127, 0, 0, 2], 2).await;
-    let (_second, more) = server.connect_silently([127, 0, 0, 2], 1).await;
+    let (_first, mut few) = server.connect_and_say(HELLO, [127, 0, 0, 2], 2).await;
+    let (_second, more) = server.connect_and_say(HELLO, [127, 0, 0, 2], 1).await;
     assert!(few.remove(0).await.unwrap(), "one too many of its address");
-    let (_third, others) = server.connect_silently([127, 0, 0, 3], 2).await;
+    let (_third, others) = server.connect_and_say(HELLO, [127, 0, 0, 3], 2).await;
     assert_eq!((over(&few), over(&more), over(&others)), (0, 0, 0));
     let (accepted, client) = server.connect(server.client(true)).await;
     assert!(accepted.is_some() && client.is_ok(), "all were taken");
