@@ -166,9 +166,13 @@ impl Room {
         });
     }
 
-    /// Somebody looks at rights that the call rests on.
-    pub(super) fn hold(&self) {
+    /// Somebody looks at these rights, which the call rests on. Their list is one for all calls that rest on the same.
+    pub(super) fn hold(&self, all: &Arc<[Attributes]>) {
         self.0.leases.fetch_add(1, Ordering::SeqCst);
+        let mut claims = self.0.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        for claim in claims.iter_mut().filter(|claim| claim.all == *all) {
+            claim.all = Arc::clone(all);
+        }
     }
 
     /// One less does.

@@ -115,7 +115,7 @@ impl Lease {
     /// Cuts this call's connection if the stream, or what was made for it, is still there two seconds after its rights
     /// ended.
     pub(super) fn cuts(&mut self, room: Room) {
-        room.hold();
+        room.hold(&self.rights.all);
         let cuts = Arc::new(Cuts(room));
         let mut leases = lock(&self.rights.leases);
         if leases.len() == leases.capacity() {
