@@ -557,15 +557,22 @@ async fn consumers_are_a_table() {
         ..Consumer::default()
     };
     let script = Script {
-        consumers: vec![consumer],
+        consumers: vec![
+            Consumer {
+                clipped: true,
+                ..consumer.clone()
+            },
+            consumer,
+        ],
         ..Script::default()
     };
     let (printed, _) = print(script, "consumers").await;
     assert_eq!(
         printed.out,
         "\
-ID    PEER          METHOD         SCOPE                     VIEW   POSITION   LAG   STALLED   EVENTS   BYTES   RESETS   AGE   USER-AGENT
-7     127.0.0.1:5   WatchObjects   pods in a where app=web   full   head       0     <none>    12       3456    0        90s   x/1
+ID    PEER          METHOD         SCOPE                         VIEW   POSITION   LAG   STALLED   EVENTS   BYTES   RESETS   AGE   USER-AGENT
+7     127.0.0.1:5   WatchObjects   pods in a where app=web ...   full   head       0     <none>    12       3456    0        90s   x/1
+7     127.0.0.1:5   WatchObjects   pods in a where app=web       full   head       0     <none>    12       3456    0        90s   x/1
 "
     );
     let (printed, _) = print(Script::default(), "consumers pods").await;

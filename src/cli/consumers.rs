@@ -1,7 +1,7 @@
 //! `informerd consumers`.
 
 use super::{Error, Output, ServerArgs, table::Table, time};
-use crate::proto::{Consumer, Scope, View};
+use crate::proto::{Consumer, View};
 
 /// Arguments of `consumers`.
 #[derive(Clone, Debug, clap::Args)]
@@ -42,7 +42,7 @@ pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
             it.id.to_string(),
             it.peer.clone(),
             it.method.clone(),
-            scope(&it.scope.clone().unwrap_or_default()),
+            scope(it),
             view(it),
             it.position.clone(),
             it.lag_changes.to_string(),
@@ -61,8 +61,9 @@ pub async fn run(args: Args, out: &mut Output<'_>) -> Result<(), Error> {
     Ok(Table::new(HEADERS).write(out.out, &rows)?)
 }
 
-/// `pods in a,b named x where app=web and spec.nodeName=n1`.
-fn scope(scope: &Scope) -> String {
+/// `pods in a,b named x where app=web and spec.nodeName=n1`; with dots where it or the mask is longer than what is told.
+fn scope(consumer: &Consumer) -> String {
+    let scope = consumer.scope.clone().unwrap_or_default();
     let mut text = scope.resource.clone();
     if !scope.namespaces.is_empty() {
         text += &format!(" in {}", scope.namespaces.join(","));
@@ -74,6 +75,9 @@ fn scope(scope: &Scope) -> String {
     let selectors: Vec<_> = selectors.into_iter().filter(|it| !it.is_empty()).collect();
     if !selectors.is_empty() {
         text += &format!(" where {}", selectors.join(" and "));
+    }
+    if consumer.clipped {
+        text += " ...";
     }
     text
 }
