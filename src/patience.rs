@@ -39,7 +39,7 @@ pub const GREETING: Duration = Duration::from_secs(10);
 /// Until a request of HTTP/1.1 that has begun has all its headers.
 pub const HEADERS: Duration = Duration::from_secs(10);
 /// What HTTP/2 begins with, always, and HTTP/1.1 never.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The longest silence of a client, who is asked for a sign of life at once, while the server drains.
 const SILENCE: Duration = Duration::from_secs(10);
 

@@ -45,8 +45,7 @@ pub struct Consumer {
     holds: Mutex<Vec<Box<dyn Holding>>>,
 }
 
-/// Most characters of a text that a caller wrote, and most names in a list, that are told of it.
-const LONGEST: usize = 256;
+/// Most names in a list that are told of what a caller wrote; of a text it is as much as goes into a line of the log.
 const MOST_NAMES: usize = 64;
 
 /// A cursor in a shard, of whatever items.
@@ -122,11 +121,10 @@ impl Asked {
         ];
         let lists = scope.namespaces.iter_mut().chain(&mut self.fields);
         for text in texts.into_iter().chain(lists) {
-            if let Some((end, _)) = text.char_indices().nth(LONGEST) {
-                text.truncate(end);
-                text.shrink_to_fit();
-                is_clipped = true;
-            }
+            let told = clip(text).len();
+            is_clipped |= told < text.len();
+            text.truncate(told);
+            text.shrink_to_fit();
         }
         (self, is_clipped)
     }
@@ -357,6 +355,8 @@ impl Consumer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LONGEST: usize = 256;
 
     #[test]
     fn of_what_is_very_long_the_beginning_is_told() {

@@ -222,6 +222,15 @@ mod tests {
         answering(guard(reviews, limits), pieces)
     }
 
+    /// Each with a name for a token.
+    fn alice_and_bob() -> FakeReviews {
+        let reviews = FakeReviews::default();
+        for name in ["alice", "bob"] {
+            reviews.give(name, name, &["informerd"]);
+        }
+        reviews
+    }
+
     fn guard(reviews: &FakeReviews, limits: Limits) -> Access {
         let how = Authentication {
             token_audience: Some("informerd".to_owned()),
@@ -333,10 +342,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_caller_is_given_no_more_than_may_be_unread() {
-        let reviews = FakeReviews::default();
-        for name in ["alice", "bob"] {
-            reviews.give(name, name, &["informerd"]);
-        }
+        let reviews = alice_and_bob();
         let limits = Limits {
             bytes_of_one: 100,
             ..Limits::default()
@@ -437,12 +443,8 @@ mod tests {
         let [known, stranger] = [0; 2].map(|_| connections.enter(address).unwrap());
         let peers = [&known, &stranger].map(|place| Peer::new(Presented::default(), place));
         let _call = over(&peers[0], &mut door, LIST, Some("a")).await;
-        let mut request = http::Request::post(LIST).body(Body::empty()).unwrap();
-        request.extensions_mut().insert(peers[1].clone());
-        assert_eq!(
-            code(&door.call(request).await.unwrap()),
-            Code::Unauthenticated
-        );
+        let refused = over(&peers[1], &mut door, LIST, None).await;
+        assert_eq!(code(&refused), Code::Unauthenticated);
         let _next = connections.enter(address).unwrap();
         let cut = peers.map(|peer| peer.cut.is_cancelled());
         assert_eq!(cut, [false, true]);
@@ -450,10 +452,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn large_requests_are_refused_while_others_of_their_caller_take_what_there_is() {
-        let reviews = FakeReviews::default();
-        for name in ["alice", "bob"] {
-            reviews.give(name, name, &["informerd"]);
-        }
+        let reviews = alice_and_bob();
         let limits = Limits {
             bytes_of_one: 1900,
             ..Limits::default()

@@ -1,6 +1,6 @@
 //! The door: who calls, whether they may, and whether they still may.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -90,17 +90,11 @@ impl Guard {
         headers: &HeaderMap,
         presented: &Arc<Presented>,
     ) -> Result<Subject, AuthError> {
-        let _outside = match presented.peer {
-            Some(peer) => {
-                let taken = self.0.outside.take(peer.ip(), size(headers));
-                Some(
-                    taken
-                        .ok_or(AuthError::Busy(LATER))
-                        .inspect_err(|_| shed())?,
-                )
-            }
-            None => None,
+        let wait_outside = |peer: SocketAddr| {
+            let taken = self.0.outside.take(peer.ip(), size(headers));
+            taken.ok_or(AuthError::Busy(LATER)).inspect_err(|_| shed())
         };
+        let _outside = presented.peer.map(wait_outside).transpose()?;
         let subject = self.0.authenticator.subject(headers, presented).await?;
         let Some((identity, needed)) = impersonate::asked(headers)? else {
             return Ok(subject);

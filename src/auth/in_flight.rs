@@ -8,7 +8,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker, ready},
@@ -158,18 +158,22 @@ impl Room {
 
     /// Says what the call was allowed by.
     pub fn rests_on(&self, guard: &Guard, subject: &Subject, all: &Arc<[Attributes]>) {
-        let mut claims = self.0.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.push(Claim {
+        self.claims().push(Claim {
             guard: guard.clone(),
             subject: subject.clone(),
             all: Arc::clone(all),
         });
     }
 
+    fn claims(&self) -> MutexGuard<'_, Vec<Claim>> {
+        let claims = self.0.claims.lock();
+        claims.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Somebody looks at these rights, which the call rests on. Their list is one for all calls that rest on the same.
     pub(super) fn hold(&self, all: &Arc<[Attributes]>) {
         self.0.leases.fetch_add(1, Ordering::SeqCst);
-        let mut claims = self.0.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = self.claims();
         for claim in claims.iter_mut().filter(|claim| claim.all == *all) {
             claim.all = Arc::clone(all);
         }
@@ -196,8 +200,7 @@ impl Room {
     }
 
     fn hold_if_late(&self) {
-        let mut claims = self.0.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        let claims = std::mem::take(&mut *claims);
+        let claims = std::mem::take(&mut *self.claims());
         if !claims.is_empty() {
             let within = &self.0;
             within

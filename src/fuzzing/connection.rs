@@ -5,9 +5,8 @@ use std::io::ErrorKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use super::kubernetes::paused;
-use crate::patience::Patient;
+use crate::patience::{PREFACE, Patient};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const MOST: usize = 32;
 
 /// The first byte says how long the pieces are, the others are the frames. All of it comes through, or it is cut off

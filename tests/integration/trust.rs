@@ -101,6 +101,24 @@ async fn reader_everywhere(cluster: &Cluster) {
     cluster.kubectl_ok(&role).await;
 }
 
+/// Makes a namespace with a service account `reader`, which may read what is in it.
+async fn namespace_with_reader(cluster: &Cluster, name: &str) {
+    namespace(cluster, name).await;
+    let account = ["create", "serviceaccount", "reader", "-n", name];
+    cluster.kubectl_ok(&account).await;
+    let account = format!("--serviceaccount={name}:reader");
+    let bind = [
+        "create",
+        "rolebinding",
+        "reader",
+        "--clusterrole=view",
+        &account,
+        "-n",
+        name,
+    ];
+    cluster.kubectl_ok(&bind).await;
+}
+
 fn config_map(namespace: &str, name: &str) -> String {
     format!(
         "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}, namespace: {namespace}}}}}"

@@ -51,19 +51,7 @@ async fn whoever_signs_in_finds_a_place_in_a_crowd_and_keeps_it() {
         ..limit
     };
     setrlimit(Resource::Nofile, most).unwrap();
-    namespace(cluster, "crowd").await;
-    let account = ["create", "serviceaccount", "reader", "-n", "crowd"];
-    cluster.kubectl_ok(&account).await;
-    let bind = [
-        "create",
-        "rolebinding",
-        "reader",
-        "--clusterrole=view",
-        "--serviceaccount=crowd:reader",
-        "-n",
-        "crowd",
-    ];
-    cluster.kubectl_ok(&bind).await;
+    namespace_with_reader(cluster, "crowd").await;
     cluster.apply(&config_map("crowd", "first")).await;
     let daemon = Daemon::start(CONFIG, cluster.kubeconfig()).await;
     let token = token(cluster, "crowd", "reader", &[]).await;

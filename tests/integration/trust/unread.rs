@@ -172,19 +172,7 @@ async fn an_answer_that_was_not_read_when_its_right_went_does_not_reach_who_read
     let Some(cluster) = cluster::shared().await.filter(|cluster| cluster.is_own()) else {
         return;
     };
-    namespace(cluster, "unread-answer").await;
-    let account = ["create", "serviceaccount", "reader", "-n", "unread-answer"];
-    cluster.kubectl_ok(&account).await;
-    let bind = [
-        "create",
-        "rolebinding",
-        "reader",
-        "--clusterrole=view",
-        "--serviceaccount=unread-answer:reader",
-        "-n",
-        "unread-answer",
-    ];
-    cluster.kubectl_ok(&bind).await;
+    namespace_with_reader(cluster, "unread-answer").await;
     cluster.apply(&config_map("unread-answer", "first")).await;
     let daemon = Daemon::start(CONFIG, cluster.kubeconfig()).await;
 
